@@ -1,0 +1,83 @@
+"""What counts as a column of text: turned into Arrow strings, or one error that names the row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def text_column(texts: Any, name: str = "text", first_row: int = 0) -> pa.ChunkedArray:
+    """Return `texts` as a chunked Arrow array of strings, without a copy where it is Arrow already.
+
+    Takes one string (one document), a list or tuple of them, a column of a `datasets.Dataset`, or
+    an Arrow array. `first_row` is the number that errors give the first of them.
+
+    >>> text_column(["a", "b"]).to_pylist()
+    ['a', 'b']
+
+    Raises TypeError or ValueError naming the row for anything that is not text: a null, a number,
+    bytes, a lone surrogate.
+    """
+    if isinstance(texts, str):
+        texts = [texts]
+    elif hasattr(texts, "source") and hasattr(texts, "column_name"):  # a datasets.Column
+        texts = texts.source.with_format("arrow")[texts.column_name][:]
+    if not isinstance(texts, (pa.Array, pa.ChunkedArray)):
+        texts = _from_rows(list(texts), name, first_row)
+    if not isinstance(texts, pa.ChunkedArray):
+        texts = pa.chunked_array([texts])
+    if pa.types.is_dictionary(texts.type):
+        texts = texts.cast(texts.type.value_type)
+    if pa.types.is_null(texts.type) and len(texts) == 0:
+        return texts.cast(pa.string())
+    if texts.null_count:
+        row = first_row + pc.index(texts.is_null(), True).as_py()
+        raise ValueError(
+            f"row {row} of column {name!r} is null; drop such rows first, for example "
+            f"dataset.filter(lambda row: row[{name!r}] is not None)"
+        )
+    if texts.type not in (pa.string(), pa.large_string(), pa.string_view()):
+        raise TypeError(f"column {name!r} holds {texts.type}, not text (string)")
+    return texts
+
+
+def _from_rows(rows: list, name: str, first_row: int) -> pa.Array:
+    for index, row in enumerate(rows, first_row):
+        if not isinstance(row, str):
+            what = "null" if row is None else f"of type {type(row).__name__} ({row!r:.40})"
+            raise TypeError(f"row {index} of column {name!r} is {what}, not text (str)")
+    try:
+        return pa.array(rows, pa.large_string())
+    except UnicodeEncodeError:
+        for index, row in enumerate(rows, first_row):
+            if any("\ud800" <= character <= "\udfff" for character in row):
+                raise ValueError(_not_unicode(index, name)) from None
+        raise
+
+
+def to_strings(texts: pa.Array, name: str = "text", first_row: int = 0) -> list[str]:
+    """Arrow strings as Python's; ValueError naming the row where a file held broken UTF-8."""
+    try:
+        return texts.to_pylist()
+    except UnicodeDecodeError:
+        for index in range(len(texts)):
+            try:
+                texts[index].as_py()
+            except UnicodeDecodeError:
+                raise ValueError(_not_unicode(first_row + index, name)) from None
+        raise
+
+
+def _not_unicode(row: int, name: str) -> str:
+    return (
+        f"row {row} of column {name!r} is not valid text (a lone surrogate or broken UTF-8); "
+        "read its source with errors='replace', or drop the row"
+    )
+
+
+def require_column(table: Any, name: str) -> None:
+    """Raise KeyError naming the columns there are, unless `table` has a column `name`."""
+    if table.column_names is not None and name not in table.column_names:
+        raise KeyError(f"no column {name!r}; there are {list(table.column_names)}")

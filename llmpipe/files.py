@@ -1,0 +1,93 @@
+"""Files on disk as data sets of `datasets`, with errors that name the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+BUILDERS = {".txt": "text", ".jsonl": "json", ".parquet": "parquet"}
+
+
+def data_files(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """The files behind `paths`, where a folder stands for all the data files below it, sorted.
+
+    Raises FileNotFoundError for a path that is not there or a folder without such files, ValueError
+    for other or mixed formats.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix in BUILDERS)
+            if not found:
+                raise FileNotFoundError(f"the folder {path} holds no {', '.join(BUILDERS)} file")
+            files += found
+        elif not path.exists():
+            raise FileNotFoundError(f"there is no file {path}")
+        else:
+            files.append(path)
+    suffixes = sorted({file.suffix for file in files})
+    if len(suffixes) != 1 or suffixes[0] not in BUILDERS:
+        raise ValueError(
+            f"a source is files of one format out of {', '.join(BUILDERS)}; got {suffixes} "
+            f"in {[str(path) for path in paths]}"
+        )
+    return tuple(file.resolve() for file in files)
+
+
+def load_files(files: Sequence[Path], split: str, streaming: bool, num_rows: int | None) -> Any:
+    """A `datasets.Dataset` (memory-mapped from the cache of `datasets`) or an `IterableDataset`.
+
+    Raises ValueError naming the file that is damaged, or all of them if none holds a document.
+    """
+    from datasets import load_dataset
+
+    builder = BUILDERS[files[0].suffix]
+    filled = [str(file) for file in files if file.stat().st_size]
+    if builder == "parquet":
+        for file in files:
+            _check_parquet(file)
+    elif not filled:
+        raise ValueError(f"no document in {', '.join(map(str, files))}: 0 bytes")
+    loaded = explained(
+        ", ".join(filled[:3]) + (f" and {len(filled) - 3} more" if len(filled) > 3 else ""),
+        load_dataset,
+        builder,
+        data_files={split: filled},
+        split=split,
+        streaming=streaming,
+    )
+    return first_rows(loaded, num_rows)
+
+
+def first_rows(dataset: Any, num_rows: int | None) -> Any:
+    """The first `num_rows` rows, or all of them if that is None or more than there are."""
+    if num_rows is None:
+        return dataset
+    if hasattr(dataset, "num_rows"):
+        return dataset.select(range(min(num_rows, dataset.num_rows)))
+    return dataset.take(num_rows)
+
+
+def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
+    """Call `load` of `datasets`; its errors become FileNotFoundError or ValueError about `what`."""
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+    try:
+        return load(*args, **options)
+    except DatasetNotFoundError as error:
+        raise FileNotFoundError(f"{what}: {error}") from error
+    except (DatasetsError, OSError, ValueError) as error:
+        # The outer error says "while generating the dataset"; the inner one says why.
+        cause = error.__cause__ or error
+        raise ValueError(f"{what} cannot be read: {cause}") from error
+
+
+def _check_parquet(file: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.read_metadata(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error

@@ -1,0 +1,1 @@
+"""What runs a classroom: it imports the core, never the other way."""
