@@ -78,6 +78,8 @@ class RollingBuffer:
         """
         if remainder not in ("drop", "pad", "keep"):
             raise ValueError(f"remainder must be 'drop', 'pad' or 'keep', got {remainder!r}")
+        if remainder == "pad" and pad_id is None:
+            raise ValueError("remainder='pad' needs a pad_id: the id to fill the last block with")
         none = np.zeros((0, self.block_size), self.remainder.dtype)
         if remainder == "keep" or not len(self.remainder):
             return none
@@ -85,8 +87,6 @@ class RollingBuffer:
         if remainder == "drop":
             self._dropped += len(rest)
             return none
-        if pad_id is None:
-            raise ValueError("remainder='pad' needs a pad_id: the id to fill the last block with")
         block = np.full((1, self.block_size), pad_id, rest.dtype)
         block[0, : len(rest)] = rest
         self._padded += self.block_size - len(rest)

@@ -31,7 +31,7 @@ def _stripped(texts: Any) -> pa.ChunkedArray:
 
 
 def _words(texts: Any) -> tuple[pa.Array, np.ndarray]:
-    """The words that `str.split` gives; those of document d are words[offsets[d]:offsets[d + 1]]."""
+    """The words `str.split` gives; those of document d are words[offsets[d]:offsets[d + 1]]."""
     spaced = pc.replace_substring_regex(text_column(texts), r"[\x1c-\x1f\x{85}]", " ")
     lists = pc.utf8_split_whitespace(pc.utf8_trim(spaced, characters=WHITE_SPACE)).combine_chunks()
     words, offsets = lists.flatten(), np.asarray(lists.offsets) - lists.offsets[0].as_py()
@@ -227,8 +227,8 @@ class QualityFilter:
         if hasattr(documents, "with_format"):
             return self._filter_dataset(documents)
         parts = list(self.stream([documents]))
-        kept = pa.concat_tables([documents.slice(0, 0), *(table for table, _ in parts)])
-        return kept, sum((ledger for _, ledger in parts), Ledger(Entry("filter", "documents")))
+        kept = pa.concat_tables([table for table, _ in parts])
+        return kept, sum((ledger for _, ledger in parts), Ledger())
 
     def _filter_dataset(self, dataset: Any) -> tuple[Any, Ledger]:
         from datasets import Dataset
@@ -254,7 +254,7 @@ class QualityFilter:
         for table in tables:
             require_column(table, self.column)
             text_column(table[self.column], self.column, first_row=row)
-            for start in range(0, table.num_rows, ROWS_PER_SLICE):
+            for start in range(0, max(1, table.num_rows), ROWS_PER_SLICE):
                 yield self._filter_slice(table.slice(start, ROWS_PER_SLICE), rules)
             row += table.num_rows
 

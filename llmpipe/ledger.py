@@ -103,7 +103,7 @@ class Ledger:
     __hash__ = None
 
     def check(self) -> Ledger:
-        """Return the ledger if units enter each stage as they left the one before, else ValueError."""
+        """Return the ledger if units enter a stage as they left the last, else ValueError."""
         left: dict[str, Entry] = {}
         for entry in self:
             before = left.get(entry.unit)

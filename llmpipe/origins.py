@@ -190,7 +190,7 @@ def _probe(url: str, answers: list[int | str]) -> None:
 
 
 def fetch(repo_id: str, kind: str, patterns: Sequence[str]) -> Path:
-    """Download the files of `patterns` into the hub's cache, check their digests, return the folder.
+    """Download the files of `patterns` into the hub's cache, check their digests, give the folder.
 
     Raises FileNotFoundError if the repository has no such file, ConnectionError if a download fails
     or arrives damaged; a damaged file does not stay in the cache.

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-from datasets import ArrowBasedBuilder, Dataset, DatasetInfo, Features, SplitGenerator, Value
+from datasets import (
+    ArrowBasedBuilder,
+    Dataset,
+    DatasetInfo,
+    Features,
+    IterableDataset,
+    SplitGenerator,
+    Value,
+)
 from datasets.builder import Key
 from datasets.table import InMemoryTable
 
@@ -23,15 +31,16 @@ def sample_dataset(corpus: str, split: str, num_rows: int, streaming: bool) -> A
 
     The stream holds one lane at a time, and has as many shards as there are lanes.
     """
-    if streaming and num_rows:
+    if streaming and not num_rows:
+        return IterableDataset.from_generator(list, features=FEATURES[corpus])
+    if streaming:
         builder = SampleBuilder(corpus=corpus, split=split, num_rows=num_rows)
         return builder.as_streaming_dataset(split=split)
     schema = FEATURES[corpus].arrow_schema
     table = pa.Table.from_batches([], schema)
     if num_rows:
         table = pa.concat_tables(sample.tables(corpus, split, num_rows)).cast(schema)
-    dataset = Dataset(InMemoryTable(table), split=split)
-    return dataset.to_iterable_dataset() if streaming else dataset
+    return Dataset(InMemoryTable(table), split=split)
 
 
 class SampleBuilder(ArrowBasedBuilder):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def shard_rows(stream: Any, world: World, batch_size: int = 1000) -> Iterator[pa
     for table in stream.with_format("arrow").iter(batch_size=batch_size):
         # The first of this table's rows whose number in the stream is ours.
         offset = (world.consumer_index - first_row) % world.num_consumers
-        yield table.take(list(range(offset, table.num_rows, world.num_consumers)))
+        yield table.take(np.arange(offset, table.num_rows, world.num_consumers))
         first_row += table.num_rows
 
 

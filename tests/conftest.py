@@ -1,0 +1,39 @@
+"""What the tests share: the real data where there is some, and the sample everywhere else."""
+
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch):
+    """A developer's own settings must not change what the tests see."""
+    for name in ("LLMPIPE_SOURCE", "LLMPIPE_TOKENIZER_BACKEND", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    if not os.environ.get("LLMPIPE_MIRROR"):
+        monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    setting = os.environ.get("LLMPIPE_MIRROR")
+    if not setting:
+        pytest.skip("needs real data: set LLMPIPE_MIRROR to a mirror of the hub")
+    return Path(setting)
+
+
+@pytest.fixture(scope="session")
+def wikitext_2(mirror):
+    """The train split of WikiText-2 (word level), an Arrow table of 36,718 rows."""
+    folder = mirror / "Salesforce" / "wikitext" / "wikitext-2-v1"
+    return pq.read_table(folder / "train-00000-of-00001.parquet")
+
+
+@pytest.fixture(scope="session")
+def imdb(mirror):
+    """The train split of IMDB, an Arrow table of 25,000 reviews."""
+    return pq.read_table(
+        mirror / "stanfordnlp" / "imdb" / "plain_text" / "train-00000-of-00001.parquet"
+    )
