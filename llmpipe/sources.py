@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmpipe.download import fetch, files_matching, quiet
 from llmpipe.files import BUILDERS, data_files, explained, first_rows, load_files
-from llmpipe.origins import Place, fetch, files_matching, locate, quiet
+from llmpipe.origins import Place, locate
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def open_source(name: str | Path | Sequence[str | Path], config: str | None = No
             f"unknown source {name!r}; known are {', '.join(CORPORA)} and python-docs, any "
             f"owner/name of the hub, and paths of {', '.join(BUILDERS)} files"
         )
-    place = locate(name, "dataset", ["*"])
+    place = locate(str(name), "dataset", [])
     return RepositorySource(name, place.origin, name, config, place)
 
 

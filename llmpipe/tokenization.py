@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,8 @@ import numpy as np
 from llmpipe.backends import BACKENDS, Backend, choose_backend
 from llmpipe.columns import text_column, to_strings
 from llmpipe.ledger import Entry, Ledger
-from llmpipe.origins import locate
+from llmpipe.origins import SAMPLE_STANDS_FOR, locate
+from llmpipe.tokenizer_files import read_tokenizer_folder, vocabulary_digest, vocabulary_of
 
 DOCUMENTS_PER_CALL = (
     4096  # bounds the Python strings alive at once; the ids of all calls are joined
@@ -71,7 +71,7 @@ class Tokenizer:
         contents, config = read_tokenizer_folder(self.folder)
         self.digest = vocabulary_digest(contents)
         self.control_ids = {t["content"]: t["id"] for t in contents["added_tokens"]}
-        self.vocab_size = 1 + max([*_vocabulary(contents).values(), *self.control_ids.values()])
+        self.vocab_size = 1 + max([*vocabulary_of(contents).values(), *self.control_ids.values()])
         self.eos_token_id = self._control_id(config.get("eos_token"))
         self.pad_token_id = self._control_id(config.get("pad_token"))
         if split_special_tokens:
@@ -157,77 +157,14 @@ def load_tokenizer(name: str, *, split_special_tokens: bool = True) -> Tokenizer
     place = locate(repo_id, "model", ("tokenizer.json", "tokenizer_config.json"))
     tokenizer = Tokenizer(name, place.origin, place.folder, split_special_tokens)
     known = KNOWN_DIGESTS.get(repo_id)
-    if known and place.origin != "sample" and tokenizer.digest != known:
-        raise ValueError(
-            f"{place.folder / 'tokenizer.json'} is not the vocabulary of {repo_id} "
-            f"(digest {tokenizer.digest[:12]}, expected {known[:12]}): it is damaged or another's; "
-            "fetch it again"
-        )
-    return tokenizer
-
-
-def read_tokenizer_folder(folder: Path) -> tuple[dict, dict]:
-    """`tokenizer.json` and `tokenizer_config.json`, compared with the older files beside them."""
-    contents = _read_json(folder / "tokenizer.json")
-    config = _read_json(folder / "tokenizer_config.json")
-    if "auto_map" in config:
-        raise ValueError(
-            f"{folder / 'tokenizer_config.json'} asks to run code of its own (auto_map); "
-            "this is refused: use a tokenizer that needs none"
-        )
-    if not isinstance(contents.get("model"), dict) or "vocab" not in contents["model"]:
-        raise ValueError(f"{folder / 'tokenizer.json'} holds no model with a vocabulary")
-    contents.setdefault("added_tokens", [])
-    vocabulary, merges = _vocabulary(contents), _merges(contents)
-    older = {
-        "vocab.json": lambda text: json.loads(text) == vocabulary,
-        "vocab.txt": lambda text: text.split("\n") == [*sorted(vocabulary, key=vocabulary.get), ""],
-        "merges.txt": lambda text: (
-            [line for line in text.split("\n") if line and not line.startswith("#version")]
-            == merges
-        ),
-    }
-    for file_name, agrees in older.items():
-        path = folder / file_name
-        if path.exists() and not _agrees(path, agrees):
-            raise ValueError(
-                f"{path} does not agree with tokenizer.json beside it: one of them is damaged or "
-                f"another's; fetch both again, or delete {file_name}, which is not used"
-            )
-    return contents, config
-
-
-def _agrees(path: Path, agrees: Any) -> bool:
-    try:
-        return agrees(path.read_text(encoding="utf-8"))
-    except ValueError:  # cut within a character, or no JSON any more
-        return False
-
-
-def _read_json(path: Path) -> dict:
-    if not path.exists():
-        held = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else "nothing"
-        raise FileNotFoundError(f"{path} is missing; the folder holds {held}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; fetch it again") from error
-
-
-def _vocabulary(contents: dict) -> dict[str, int]:
-    vocabulary = contents["model"]["vocab"]
-    if isinstance(vocabulary, dict):
-        return vocabulary
-    return {token: index for index, (token, _) in enumerate(vocabulary)}  # Unigram: (token, score)
-
-
-def _merges(contents: dict) -> list[str]:
-    merges = contents["model"].get("merges", [])
-    return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
-
-
-def vocabulary_digest(contents: dict) -> str:
-    """sha256 of vocabulary by id and merges by rank: equal for files that differ only in form."""
-    vocabulary = sorted(_vocabulary(contents).items(), key=lambda item: (item[1], item[0]))
-    canonical = json.dumps([vocabulary, _merges(contents)], ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    if known is None or tokenizer.digest == known or place.origin == "sample":
+        return tokenizer
+    sample_contents, _ = read_tokenizer_folder(SAMPLE_STANDS_FOR[repo_id])
+    if tokenizer.digest == vocabulary_digest(sample_contents):
+        tokenizer.origin = "sample"  # a hub or mirror that serves the sample
+        return tokenizer
+    raise ValueError(
+        f"{place.folder / 'tokenizer.json'} is not the vocabulary of {repo_id} "
+        f"(digest {tokenizer.digest[:12]}, expected {known[:12]}): it is damaged or another's; "
+        "fetch it again"
+    )

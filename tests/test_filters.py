@@ -6,7 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmpipe import QualityFilter
-from llmpipe.filters import (
+from llmpipe.ledger import Ledger
+from llmpipe.rules import (
     WHITE_SPACE,
     Duplicates,
     blank,
@@ -16,7 +17,6 @@ from llmpipe.filters import (
     too_few_words,
     too_short,
 )
-from llmpipe.ledger import Ledger
 
 spaces = st.text(st.sampled_from(WHITE_SPACE), max_size=3)
 # Characters that this Python's Unicode knows: Arrow's may be a newer one.

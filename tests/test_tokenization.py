@@ -14,7 +14,8 @@ from tokenizers import Tokenizer as Reference
 
 from llmpipe import QualityFilter, backends, chunk, load_tokenizer
 from llmpipe.backends import PROBES, TransformersBackend, choose_backend
-from llmpipe.tokenization import KNOWN_DIGESTS, SHORT_NAMES, vocabulary_digest
+from llmpipe.tokenization import KNOWN_DIGESTS, SHORT_NAMES
+from llmpipe.tokenizer_files import vocabulary_digest
 
 NAMES = ("gpt2", "distilbert")
 CONTROL_TOKENS = ("<|endoftext|>", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")

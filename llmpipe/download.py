@@ -1,0 +1,163 @@
+"""Asking the hub and downloading from it: bounded waiting, checked digests, clear refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+HUB_PATIENCE_S = 2.0
+FORGET_SILENCE_S = 60  # after which a hub that did not answer is asked again
+_silent_since: dict[str, tuple[float, str]] = {}
+
+
+def files_matching(folder: Path, pattern: str) -> list[Path]:
+    """The files of a pattern, sorted; FileNotFoundError if a set of `-of-00003` is not complete."""
+    files = sorted(folder.glob(pattern))
+    for file in files:
+        part = re.search(r"-of-(\d+)\.", file.name)
+        if part and int(part[1]) != len(files):
+            raise FileNotFoundError(
+                f"{folder / pattern} should be {int(part[1])} files, but there are {len(files)}: "
+                f"{[f.name for f in files]}; fetch the missing ones"
+            )
+    return files
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE forbids to use the network."""
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def ask_hub(repo_id: str, kind: str) -> str | None:
+    """None if the hub answers for `repo_id`, words if no hub answers, an error if it says no."""
+    from huggingface_hub import constants
+
+    endpoint = constants.ENDPOINT
+    if is_offline():
+        return "HF_HUB_OFFLINE forbids to ask the hub"
+    since, silence = _silent_since.get(endpoint, (0.0, ""))
+    if silence and time.monotonic() - since < FORGET_SILENCE_S:
+        return silence  # every data set and tokenizer would wait again
+    answers: list[int | str] = []
+    # A thread, since looking up a name has no time limit of its own.
+    asking = threading.Thread(
+        target=_probe, args=(f"{endpoint}/api/{kind}s/{repo_id}", answers), daemon=True
+    )
+    asking.start()
+    asking.join(HUB_PATIENCE_S)
+    answer = answers[-1] if answers else f"no answer within {HUB_PATIENCE_S:g} s"
+    if answer in (401, 403):
+        raise PermissionError(
+            f"the hub refuses {kind} {repo_id} (HTTP {answer}): it does not exist, or needs you to "
+            "accept its terms on its page and to log in (hf auth login)"
+        )
+    if answer == 404:
+        raise FileNotFoundError(f"the hub {endpoint} has no {kind} {repo_id}; check its spelling")
+    if answer == 200:
+        return None
+    silence = f"the hub {endpoint} does not answer as a hub ({answer})"
+    _silent_since[endpoint] = (time.monotonic(), silence)
+    return silence
+
+
+def _probe(url: str, answers: list[int | str]) -> None:
+    """Append what `url` answers: 200 with JSON of a repository, a refusal, or what went wrong."""
+    from huggingface_hub.utils import build_hf_headers, get_session
+
+    deadline = time.monotonic() + HUB_PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            response = get_session().get(url, headers=build_hf_headers(), timeout=HUB_PATIENCE_S)
+            status = response.status_code
+            if status == 200 and "id" not in response.json():
+                answers.append("its answer is not a hub's")
+                return
+            answers.append(status if status in (200, 401, 403, 404) else f"HTTP {status}")
+            if status < 500:
+                return
+        except ValueError:  # not JSON: a log-in page, for example
+            answers.append("its answer is a web page, not a hub's")
+            return
+        except (
+            Exception
+        ) as error:  # whatever the HTTP library raises becomes the words of the report
+            answers.append(f"{type(error).__name__}: {error}")
+        time.sleep(0.3)
+
+
+def fetch(repo_id: str, kind: str, patterns: Sequence[str]) -> Path:
+    """Download the files of `patterns` into the hub's cache, check their digests, give the folder.
+
+    Raises FileNotFoundError if the repository has no such file, ConnectionError if a download fails
+    or arrives damaged; a damaged file does not stay in the cache.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        with quiet():
+            folder = Path(
+                snapshot_download(
+                    repo_id, repo_type=kind, allow_patterns=list(patterns), etag_timeout=5
+                )
+            )
+    except (HfHubHTTPError, OSError, RuntimeError) as error:
+        raise ConnectionError(f"downloading {repo_id} failed: {error}; try again") from error
+    for pattern in patterns:
+        files = files_matching(folder, pattern)
+        if not files:
+            raise FileNotFoundError(f"{kind} {repo_id} has no file {pattern} on the hub")
+        for file in files:
+            _check_digest(file)
+    return folder
+
+
+def _check_digest(file: Path) -> None:
+    """The cache names a file by the digest the hub announced: delete the file if it has another."""
+    blob = file.resolve()
+    contents = hashlib.sha256() if len(blob.name) == 64 else hashlib.sha1(usedforsecurity=False)
+    if len(blob.name) not in (40, 64):
+        return  # a cache without links (Windows) keeps no digest
+    if len(blob.name) == 40:
+        contents.update(b"blob %d\0" % blob.stat().st_size)  # as git does for small files
+    with open(blob, "rb") as stream:
+        while part := stream.read(2**20):
+            contents.update(part)
+    if contents.hexdigest() != blob.name:
+        file.unlink()
+        blob.unlink(missing_ok=True)
+        raise ConnectionError(
+            f"{file.name} arrived damaged: its digest is {contents.hexdigest()[:12]}, the hub "
+            f"announced {blob.name[:12]}; it was deleted, try again"
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of `datasets` and `huggingface_hub`: they would land in saved outputs."""
+    import datasets
+    from huggingface_hub import utils
+
+    switches = [
+        (
+            datasets.are_progress_bars_disabled,
+            datasets.disable_progress_bars,
+            datasets.enable_progress_bars,
+        ),
+        (utils.are_progress_bars_disabled, utils.disable_progress_bars, utils.enable_progress_bars),
+    ]
+    were_on = [(disable, enable) for disabled, disable, enable in switches if not disabled()]
+    for disable, _ in were_on:
+        disable()
+    try:
+        yield
+    finally:
+        for _, enable in were_on:
+            enable()
