@@ -36,8 +36,9 @@ from llmpipe.sharding import shard_stream
 
 FIRST_BATCHES = 2  # a rank shows these, and then one batch every half second
 SHOW_EVERY_S = 0.5
-ALONE_S = 2.0  # how long one rank works alone, for the others to be compared with
-PRELOAD = ("torch", "datasets", "gigatoken", "nanotoken", "llmpipe.sample_dataset")
+ROWS_PER_CALL = 4096  # read, filtered and tokenized together
+ALONE_S = 1.5  # how long one rank works alone, for the others to be compared with
+PRELOAD = ("torch", "datasets", "gigatoken", "awkward", "nanotoken", "llmpipe.sample_dataset")
 
 logger = logging.getLogger("llmpipe.labs")
 
@@ -70,7 +71,8 @@ class Share:
         settings = self.settings
         stream = settings.source.load("train", streaming=True, num_rows=settings.num_rows)
         waiting = np.zeros((0, settings.block_size), np.uint32)
-        for kept, ledger in QualityFilter(min_chars=40).stream(shard_stream(stream, self.world)):
+        tables = shard_stream(stream, self.world, ROWS_PER_CALL)
+        for kept, ledger in QualityFilter(min_chars=40).stream(tables):
             tokens = settings.tokenizer.encode(kept["text"])
             self.documents = self.documents + ledger + tokens.ledger
             waiting = np.concatenate((waiting, self.buffer.push(tokens.ids)))
