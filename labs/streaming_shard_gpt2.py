@@ -106,7 +106,7 @@ def run_rank(world: World, send: Callable[[dict], None], settings: Settings) -> 
         first_batch_at = first_batch_at or now
         if number <= FIRST_BATCHES or now - shown_at >= SHOW_EVERY_S:
             shown_at = now
-            send({"number": number, "shape": tuple(batch.shape), **figures(meter)})
+            send({"shape": tuple(batch.shape), **figures(meter)})
         if number == settings.max_batches or now - started >= settings.max_seconds:
             break
     return {
@@ -127,13 +127,28 @@ def figures(meter: Meter) -> dict:
     }
 
 
-def show_progress(rank: int, message: dict) -> None:
-    rate = f"{message['ids_per_s'] / 1e6:6.2f} M ids/s" if message["ids_per_s"] else "warm-up"
-    print(
-        f"rank {rank}  batch {message['number']:>8,}  shape {message['shape']}  "
-        f"{message['ids']:>12,} ids  {rate}",
-        flush=True,
-    )
+class Progress:
+    """Prints what ranks send, as it arrives, and remembers the last of each."""
+
+    def __init__(self) -> None:
+        self.last: dict[int, dict] = {}
+
+    def __call__(self, rank: int, message: dict) -> None:
+        self.last[rank] = message
+        rate = f"{message['ids_per_s'] / 1e6:6.2f} M ids/s" if message["ids_per_s"] else "warm-up"
+        print(
+            f"rank {rank}  batch {message['batches']:>8,}  shape {message['shape']}  "
+            f"{message['ids']:>12,} ids  {rate}",
+            flush=True,
+        )
+
+    def table(self) -> str:
+        return table(
+            [
+                {"rank": rank, "batches": last["batches"], "ids": last["ids"]}
+                for rank, last in sorted(self.last.items())
+            ]
+        )
 
 
 def rank_table(results: list[dict], opened: float) -> str:
@@ -183,17 +198,8 @@ def totals(results: list[dict], alone: dict, opened: float, closed: float) -> st
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s rank %(rank)s %(name)s: %(message)s",
-        level=logging.INFO if options.verbose else logging.WARNING,
-    )
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(
-            logging.Formatter(
-                "%(asctime)s %(levelname)s rank %(rank)s %(name)s: %(message)s",
-                defaults={"rank": "-"},
-            )
-        )
+    if options.verbose:
+        show_log()
     try:
         check_block_size(options.block_size)
         settings = Settings(
@@ -210,7 +216,18 @@ def main(arguments: list[str] | None = None) -> int:
             logger.exception("failed")
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
+
+
+def show_log() -> None:
+    """What the package logs, ranks included, on the standard error."""
+    handler = logging.StreamHandler()
+    line = "%(asctime)s %(levelname)s rank %(rank)s %(name)s: %(message)s"
+    handler.setFormatter(logging.Formatter(line, defaults={"rank": "-"}))
+    logging.getLogger("llmpipe").addHandler(handler)
+    logging.getLogger("llmpipe").setLevel(logging.INFO)
 
 
 def run(settings: Settings, num_ranks: int) -> None:
@@ -226,7 +243,12 @@ def run(settings: Settings, num_ranks: int) -> None:
     alone_settings = replace(settings, max_seconds=ALONE_S, max_batches=None)
     alone = run_ranks(run_rank, 1, alone_settings, preload=PRELOAD)[0]
     opened = time.monotonic()
-    results = run_ranks(run_rank, num_ranks, settings, preload=PRELOAD, on_message=show_progress)
+    progress = Progress()
+    try:
+        results = run_ranks(run_rank, num_ranks, settings, preload=PRELOAD, on_message=progress)
+    except (KeyboardInterrupt, SystemExit):
+        print("\nstopped; the last that each rank told:\n" + progress.table(), flush=True)
+        raise
     closed = time.monotonic()
     print("\n" + rank_table(results, opened))
     print("\n" + totals(results, alone, opened, closed))
