@@ -38,7 +38,7 @@ FIRST_BATCHES = 2  # a rank shows these, and then one batch every half second
 SHOW_EVERY_S = 0.5
 ROWS_PER_CALL = 4096  # read, filtered and tokenized together
 ALONE_S = 1.5  # how long one rank works alone, for the others to be compared with
-PRELOAD = ("torch", "datasets", "gigatoken", "awkward", "nanotoken", "llmpipe.sample_dataset")
+PRELOAD = ("torch", "datasets", "gigatoken", "awkward", "nanotoken", "llmpipe.sample.dataset")
 
 logger = logging.getLogger("llmpipe.labs")
 

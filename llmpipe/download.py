@@ -54,10 +54,7 @@ def ask_hub(repo_id: str, kind: str) -> str | None:
     asking.join(HUB_PATIENCE_S)
     answer = answers[-1] if answers else f"no answer within {HUB_PATIENCE_S:g} s"
     if answer in (401, 403):
-        raise PermissionError(
-            f"the hub refuses {kind} {repo_id} (HTTP {answer}): it does not exist, or needs you to "
-            "accept its terms on its page and to log in (hf auth login)"
-        )
+        raise PermissionError(_refusal(repo_id, kind, answer))
     if answer == 404:
         raise FileNotFoundError(f"the hub {endpoint} has no {kind} {repo_id}; check its spelling")
     if answer == 200:
@@ -65,6 +62,13 @@ def ask_hub(repo_id: str, kind: str) -> str | None:
     silence = f"the hub {endpoint} does not answer as a hub ({answer})"
     _silent_since[endpoint] = (time.monotonic(), silence)
     return silence
+
+
+def _refusal(repo_id: str, kind: str, status: int) -> str:
+    return (
+        f"the hub refuses {kind} {repo_id} (HTTP {status}): it does not exist, or needs you to "
+        "accept its terms on its page and to log in (hf auth login)"
+    )
 
 
 def _probe(url: str, answers: list[int | str]) -> None:
@@ -80,16 +84,15 @@ def _probe(url: str, answers: list[int | str]) -> None:
                 answers.append("its answer is not a hub's")
                 return
             answers.append(status if status in (200, 401, 403, 404) else f"HTTP {status}")
-            if status < 500:
-                return
         except ValueError:  # not JSON: a log-in page, for example
             answers.append("its answer is a web page, not a hub's")
             return
-        except (
-            Exception
-        ) as error:  # whatever the HTTP library raises becomes the words of the report
+        except Exception as error:  # each HTTP library has its own; what it says goes in the report
             answers.append(f"{type(error).__name__}: {error}")
-        time.sleep(0.3)
+            return
+        if status < 500:
+            return
+        time.sleep(0.3)  # a busy hub answers 503 and is well a moment later
 
 
 def fetch(repo_id: str, kind: str, patterns: Sequence[str]) -> Path:
@@ -99,7 +102,7 @@ def fetch(repo_id: str, kind: str, patterns: Sequence[str]) -> Path:
     or arrives damaged; a damaged file does not stay in the cache.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import GatedRepoError
 
     try:
         with quiet():
@@ -108,7 +111,9 @@ def fetch(repo_id: str, kind: str, patterns: Sequence[str]) -> Path:
                     repo_id, repo_type=kind, allow_patterns=list(patterns), etag_timeout=5
                 )
             )
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
+    except GatedRepoError as error:
+        raise PermissionError(_refusal(repo_id, kind, 401)) from error
+    except Exception as error:  # the HTTP library has its own kinds for each way to fail
         raise ConnectionError(f"downloading {repo_id} failed: {error}; try again") from error
     for pattern in patterns:
         files = files_matching(folder, pattern)

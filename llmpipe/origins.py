@@ -114,7 +114,11 @@ def _in_cache(repo_id: str, kind: str, patterns: Sequence[str]) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(repo_id, repo_type=kind, local_files_only=True))
+        folder = Path(
+            snapshot_download(
+                repo_id, repo_type=kind, local_files_only=True, allow_patterns=list(patterns)
+            )
+        )
         return folder if all(files_matching(folder, pattern) for pattern in patterns) else None
     except (LocalEntryNotFoundError, FileNotFoundError):  # never fetched, or not all of it
         return None

@@ -119,7 +119,7 @@ class SampleSource(Source):
         return list(self.corpus.num_rows)
 
     def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
-        from llmpipe.sample_dataset import sample_dataset
+        from llmpipe.sample.dataset import sample_dataset
 
         num_rows = self.corpus.num_rows[split] if num_rows is None else num_rows
         return sample_dataset(self.corpus.sample, split, num_rows, streaming)

@@ -9,10 +9,9 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
-from hub_faults import captive_portal, half_body, redirect, silent, unavailable, wrong_bytes
+from hub_faults import captive_portal, half_body, redirect, unavailable, wrong_bytes
 
 from llmpipe.kit.mirror import write_sample
 from llmpipe.kit.serve import serving
@@ -138,7 +137,7 @@ def test_missing_and_refused_repositories_are_told_apart(load, sample_mirror):
         allowed = load("whole", "imdb", "train", endpoint=hub.endpoint, HF_TOKEN="hf_of_a_test")
     assert missing["error"] in ("FileNotFoundError", "PermissionError")
     assert "no-one/nothing" in missing["says"]
-    assert refused["error"] in ("PermissionError", "ConnectionError")
+    assert refused["error"] == "PermissionError"
     assert "stanfordnlp/imdb" in refused["says"]
     assert len(allowed["texts"]) == 300
 
@@ -209,17 +208,7 @@ def test_a_faulty_download_is_an_error_and_leaves_the_cache_good(load, sample_mi
 
 
 def test_a_hub_that_is_busy_for_a_moment_is_waited_for(load, sample_mirror):
-    with serving(sample_mirror, handler=unavailable(times=2)) as hub:
+    with serving(sample_mirror, handler=unavailable(only="/api/datasets", times=2)) as hub:
         result = load("whole", "wikitext-2", "validation", endpoint=hub.endpoint, source="auto")
     assert result.get("error") is None, result
     assert (result["origin"], result["texts"]) == ("hub", texts_of())
-
-
-def test_a_hub_that_goes_silent_midway_is_an_error_in_bounded_time(load, sample_mirror):
-    with serving(sample_mirror, handler=silent(only="/resolve/")) as hub:
-        started = time.monotonic()
-        result = load(
-            "whole", "wikitext-2", "validation", endpoint=hub.endpoint, HF_HUB_DOWNLOAD_TIMEOUT="3"
-        )
-        assert result["error"] == "ConnectionError"
-        assert time.monotonic() - started < 60

@@ -130,6 +130,14 @@ def test_readme_has_one_line_to_run_and_one_to_test():
         assert line.startswith("python3 -m venv")
 
 
+def test_the_example_of_the_readme_prints_what_it_says(mirror):
+    text = (ROOT / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    printed = re.search(r"```text\n(.*?)```", text, re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == printed, done.stderr
+
+
 IMPORTS = """
 import sys
 from llmpipe import open_source, load_tokenizer, QualityFilter, chunk, RollingBuffer, BlockDataset
@@ -155,17 +163,19 @@ def test_logging_is_quiet_by_default():
 
 def test_a_lower_module_never_imports_a_higher_one():
     """Data flows one way; the order is the one of the README's table of modules."""
-    order = re.findall(r"^\| `(\w+)\.py` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    modules = {path.stem for path in (ROOT / "llmpipe").glob("*.py")} - {"__init__"}
+    order = re.findall(r"^\| `(\w+)(?:\.py|/)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    package = ROOT / "llmpipe"
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    modules |= {path.parent.name for path in package.glob("*/__init__.py")} - {"kit"}
     assert set(order) == modules
     checked = 0
     for position, name in enumerate(order):
-        text = (ROOT / "llmpipe" / f"{name}.py").read_text()
-        imported = re.findall(r"from llmpipe\.(\w+) import", text)
-        imported += re.findall(r"from llmpipe import (\w+)", text)
-        assert "kit" not in imported, f"{name} imports the kit"
-        assert set(imported) <= set(order[:position]), f"{name} imports {imported}"
-        checked += len(imported)
+        for path in [*package.glob(f"{name}.py"), *package.glob(f"{name}/*.py")]:
+            text = path.read_text()
+            imported = re.findall(r"from llmpipe\.(\w+)[.\w]* import", text)
+            imported += re.findall(r"from llmpipe import (\w+)", text)
+            assert set(imported) <= {name, *order[:position]}, f"{path} imports {imported}"
+            checked += len(imported)
     assert checked > 10
 
 

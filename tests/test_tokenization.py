@@ -197,7 +197,7 @@ def test_memory_is_bounded_on_a_vocabulary_without_end():
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0] == "1"
     builds, grown_mib = map(int, lines[1].split())
-    assert builds > 2
+    assert builds >= 2
     assert grown_mib < 150  # four million words would grow to about 340 MB without the bound
 
 

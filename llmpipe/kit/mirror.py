@@ -22,13 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmpipe import sample
+from llmpipe.origins import SAMPLE_STANDS_FOR
 
 ROWS_PER_GROUP = 1_000
-TOKENIZERS_FOLDER = Path(sample.__file__).parent / "data" / "tokenizers"
-TOKENIZERS = {
-    "openai-community/gpt2": "gpt2",
-    "distilbert/distilbert-base-uncased": "distilbert",
-}
+TOKENIZERS = {repo_id: folder for repo_id, folder in SAMPLE_STANDS_FOR.items() if folder}
 CONFIGS = {
     "Salesforce/wikitext": ("wikitext-2-raw-v1", "wikitext-2-v1", "wikitext-103-raw-v1"),
     "stanfordnlp/imdb": ("plain_text",),
@@ -159,8 +156,8 @@ def write_sample(folder: Path, *, num_rows: Mapping[str, int] | int | None = Non
             for split, count in rows[config].items():
                 tables = sample.tables(corpus, split, count)
                 write_parquet(folder / repo_id / config / f"{split}-00000-of-00001.parquet", tables)
-    for repo_id, name in TOKENIZERS.items():
-        for source in sorted((TOKENIZERS_FOLDER / name).iterdir()):
+    for repo_id, tokenizer_folder in TOKENIZERS.items():
+        for source in sorted(tokenizer_folder.iterdir()):
             with replacing(folder / repo_id / source.name) as path:
                 shutil.copyfile(source, path)
     return folder
