@@ -37,7 +37,7 @@ from llmpipe.sharding import shard_stream
 FIRST_BATCHES = 2  # a rank shows these, and then one batch every half second
 SHOW_EVERY_S = 0.5
 ROWS_PER_CALL = 4096  # read, filtered and tokenized together
-ALONE_S = 1.5  # how long one rank works alone, for the others to be compared with
+ALONE_S = 1.0  # how long one rank works alone, for the others to be compared with
 PRELOAD = ("torch", "datasets", "gigatoken", "awkward", "nanotoken", "llmpipe.sample.dataset")
 
 logger = logging.getLogger("llmpipe.labs")
@@ -107,7 +107,7 @@ def run_rank(world: World, send: Callable[[dict], None], settings: Settings) -> 
         if number <= FIRST_BATCHES or now - shown_at >= SHOW_EVERY_S:
             shown_at = now
             send({"shape": tuple(batch.shape), **figures(meter)})
-        if number == settings.max_batches or now - started >= settings.max_seconds:
+        if number == settings.max_batches or now - first_batch_at >= settings.max_seconds:
             break
     return {
         "rank": world.rank,

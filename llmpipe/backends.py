@@ -7,7 +7,6 @@ the probe strings before it is used.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import warnings
@@ -124,8 +123,8 @@ BACKENDS = {cls.name: cls for cls in (GigatokenBackend, NanotokenBackend, Transf
 FAST_FOR_MODEL = {"BPE": "gigatoken", "WordPiece": "nanotoken"}
 
 
-def choose_backend(tokenizer_json: str, wanted: str | None = None) -> Backend:
-    """The fastest exact backend for the contents of a `tokenizer.json`.
+def choose_backend(tokenizer_json: str, model: str | None, wanted: str | None = None) -> Backend:
+    """The fastest exact backend for a `tokenizer.json` whose model has the type `model`.
 
     `wanted`, or else the environment variable LLMPIPE_TOKENIZER_BACKEND, names one of `BACKENDS`
     and is then used or refused: ValueError if it is unknown or not exact, ImportError if absent.
@@ -135,7 +134,6 @@ def choose_backend(tokenizer_json: str, wanted: str | None = None) -> Backend:
     if wanted is not None and wanted not in BACKENDS:
         raise ValueError(f"LLMPIPE_TOKENIZER_BACKEND must be one of {[*BACKENDS]}, got {wanted!r}")
     reference = TransformersBackend(tokenizer_json)
-    model = json.loads(tokenizer_json)["model"].get("type")
     name = wanted or FAST_FOR_MODEL.get(model, "transformers")
     if name == "transformers":
         return reference

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+IN_MEMORY_BYTES = 256 * 2**20
 BUILDERS = {".txt": "text", ".jsonl": "json", ".parquet": "parquet"}
 
 
@@ -36,7 +37,10 @@ def data_files(paths: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def load_files(files: Sequence[Path], split: str, streaming: bool, num_rows: int | None) -> Any:
-    """A `datasets.Dataset` (memory-mapped from the cache of `datasets`) or an `IterableDataset`.
+    """A `datasets.Dataset` or an `IterableDataset`.
+
+    Parquet of up to `IN_MEMORY_BYTES` is read into memory; more, and other formats, is mapped from
+    the cache of `datasets`.
 
     Raises ValueError naming the file that is damaged, or all of them if none holds a document.
     """
@@ -45,8 +49,9 @@ def load_files(files: Sequence[Path], split: str, streaming: bool, num_rows: int
     builder = BUILDERS[files[0].suffix]
     filled = [str(file) for file in files if file.stat().st_size]
     if builder == "parquet":
-        for file in files:
-            _check_parquet(file)
+        num_bytes = sum(map(_parquet_bytes, files))
+        if not streaming and num_bytes <= IN_MEMORY_BYTES:
+            return first_rows(_parquet_in_memory(files, split), num_rows)
     elif not filled:
         raise ValueError(f"no document in {', '.join(map(str, files))}: 0 bytes")
     loaded = explained(
@@ -83,11 +88,33 @@ def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
         raise ValueError(f"{what} cannot be read: {cause}") from error
 
 
-def _check_parquet(file: Path) -> None:
+def _parquet_bytes(file: Path) -> int:
+    """Bytes of a Parquet file's columns once they are unpacked."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        pq.read_metadata(file)
+        metadata = pq.read_metadata(file)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
+    groups = range(metadata.num_row_groups)
+    return sum(metadata.row_group(group).total_byte_size for group in groups)
+
+
+def _parquet_in_memory(files: Sequence[Path], split: str) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Dataset, NamedSplit
+    from datasets.fingerprint import Hasher
+    from datasets.table import InMemoryTable
+
+    tables = []
+    for file in files:
+        try:
+            tables.append(pq.read_table(file, partitioning=None))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{file} cannot be read: {error}") from error
+    # Without a fingerprint of ours `datasets` would hash every byte to make one.
+    stamps = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    table = InMemoryTable(pa.concat_tables(tables))
+    return Dataset(table, split=NamedSplit(split), fingerprint=Hasher.hash(stamps))

@@ -82,6 +82,7 @@ class QualityFilter:
 
     def _filter_dataset(self, dataset: Any) -> tuple[Any, Ledger]:
         from datasets import Dataset
+        from datasets.fingerprint import Hasher
         from datasets.table import InMemoryTable
 
         if not isinstance(dataset, Dataset):
@@ -90,8 +91,11 @@ class QualityFilter:
                 "iterate over quality_filter.stream(dataset) instead"
             )
         kept, ledger = self(dataset.with_format("arrow")[:])
-        kept = Dataset(InMemoryTable(kept), info=dataset.info.copy(), split=dataset.split)
-        return kept, ledger
+        # Without a fingerprint of ours `datasets` would hash every byte to make one.
+        fingerprint = Hasher.hash([dataset._fingerprint, vars(self)])
+        table = InMemoryTable(kept)
+        info = dataset.info.copy()
+        return Dataset(table, info=info, split=dataset.split, fingerprint=fingerprint), ledger
 
     def stream(self, tables: Iterable[Any]) -> Iterator[tuple[pa.Table, Ledger]]:
         """Filter Arrow tables one by one (an `IterableDataset` is read as tables of 1,000 rows).

@@ -17,6 +17,7 @@ from llmpipe.tokenizer_files import read_tokenizer_folder, vocabulary_digest, vo
 DOCUMENTS_PER_CALL = (
     4096  # bounds the Python strings alive at once; the ids of all calls are joined
 )
+PARALLEL_BYTES = 32 * 2**20
 
 # Vocabulary and merges of the labs' tokenizers, whichever files they came in.
 KNOWN_DIGESTS = {
@@ -78,7 +79,7 @@ class Tokenizer:
             # Without them in the list, `<|endoftext|>` in a document is text like any other.
             contents["added_tokens"] = []
         self._json = json.dumps(contents, ensure_ascii=False)
-        self._backend: Backend | None = choose_backend(self._json)
+        self._backend: Backend | None = choose_backend(self._json, contents["model"].get("type"))
         self.backend_name = self._backend.name
 
     def _control_id(self, token: Any) -> int | None:
@@ -91,8 +92,9 @@ class Tokenizer:
         """Tokenize a column, an Arrow array, a list of strings, or one string.
 
         `add_special_tokens` is that of `transformers`: [CLS] and [SEP] around a text for
-        DistilBERT, nothing for GPT-2. `parallel` uses all cores; the default is to do so except
-        in a process that another one started, where the ranks share the cores already.
+        DistilBERT, nothing for GPT-2. `parallel` uses all cores. By default a column of less than
+        `PARALLEL_BYTES` does not, since waking the threads costs more than they save, nor does a
+        process that another one started, where the ranks share the cores already.
 
         >>> load_tokenizer("gpt2").encode(["Hello world", ""])        # doctest: +SKIP
         Tokens(ids=array([15496,   995], dtype=uint32), offsets=array([0, 2, 2]))
@@ -100,6 +102,8 @@ class Tokenizer:
         Raises TypeError or ValueError naming the row that is not text.
         """
         column = text_column(texts)
+        if parallel is None and column.nbytes < PARALLEL_BYTES:
+            parallel = False
         ids, lengths = [np.zeros(0, np.uint32)], [np.zeros(1, np.int64)]
         for start in range(0, len(column), DOCUMENTS_PER_CALL):
             strings = to_strings(column.slice(start, DOCUMENTS_PER_CALL), first_row=start)

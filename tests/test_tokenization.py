@@ -218,21 +218,21 @@ def contents_of(name):
 
 def test_a_backend_that_differs_gives_way_with_a_warning(monkeypatch):
     monkeypatch.setitem(backends.BACKENDS, "gigatoken", Wrong)
-    contents = contents_of("distilbert").replace('"type":"WordPiece"', '"type":"WordPiece"')
+    contents, model = contents_of("distilbert"), "WordPiece"
     monkeypatch.setitem(backends.FAST_FOR_MODEL, "WordPiece", "gigatoken")
     with pytest.warns(RuntimeWarning, match=r"instead of gigatoken: .*ﬁne.* gives"):
-        assert choose_backend(contents).name == "transformers"
+        assert choose_backend(contents, model).name == "transformers"
     with pytest.raises(ValueError, match="not exact"):
-        choose_backend(contents, "gigatoken")
+        choose_backend(contents, model, "gigatoken")
 
 
 def test_a_backend_that_is_not_installed_gives_way_with_a_warning(monkeypatch):
-    contents = contents_of("gpt2")
+    contents, model = contents_of("gpt2"), "BPE"
     monkeypatch.setitem(sys.modules, "gigatoken", None)
     with pytest.warns(RuntimeWarning, match="instead of gigatoken: it cannot be loaded"):
-        assert choose_backend(contents).name == "transformers"
+        assert choose_backend(contents, model).name == "transformers"
     with pytest.raises(ImportError):
-        choose_backend(contents, "gigatoken")
+        choose_backend(contents, model, "gigatoken")
 
 
 def test_the_environment_forces_a_backend(monkeypatch, tokenizer):

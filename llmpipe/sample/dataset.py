@@ -12,10 +12,12 @@ from datasets import (
     DatasetInfo,
     Features,
     IterableDataset,
+    NamedSplit,
     SplitGenerator,
     Value,
 )
 from datasets.builder import Key
+from datasets.fingerprint import Hasher
 from datasets.table import InMemoryTable
 
 from llmpipe import sample
@@ -40,7 +42,9 @@ def sample_dataset(corpus: str, split: str, num_rows: int, streaming: bool) -> A
     table = pa.Table.from_batches([], schema)
     if num_rows:
         table = pa.concat_tables(sample.tables(corpus, split, num_rows)).cast(schema)
-    return Dataset(InMemoryTable(table), split=split)
+    # Without a fingerprint of ours `datasets` would hash every byte to make one.
+    fingerprint = Hasher.hash(["llmpipe sample", corpus, split, num_rows])
+    return Dataset(InMemoryTable(table), split=NamedSplit(split), fingerprint=fingerprint)
 
 
 class SampleBuilder(ArrowBasedBuilder):
