@@ -37,6 +37,7 @@ from llmpipe.sharding import shard_stream
 FIRST_BATCHES = 2  # a rank shows these, and then one batch every half second
 SHOW_EVERY_S = 0.5
 ROWS_PER_CALL = 4096  # read, filtered and tokenized together
+MIN_STEADY_S = 0.5  # a shorter run tells of its start, not of its throughput
 ALONE_S = 1.0  # how long one rank works alone, for the others to be compared with
 PRELOAD = ("torch", "datasets", "gigatoken", "awkward", "nanotoken", "llmpipe.sample.dataset")
 
@@ -62,35 +63,47 @@ class Share:
     def __init__(self, world: World, settings: Settings) -> None:
         self.world, self.settings = world, settings
         self.buffer = RollingBuffer(settings.block_size)
-        self.documents, self.num_ids_out = Ledger(), 0
+        self.documents, self.num_ids_out, self.finished = Ledger(), 0, False
 
     def __iter__(self) -> Iterator:
         """Batches: int64 tensors of shape (batch_size, block_size), the last maybe smaller."""
         import torch
 
-        settings = self.settings
-        stream = settings.source.load("train", streaming=True, num_rows=settings.num_rows)
-        waiting = np.zeros((0, settings.block_size), np.uint32)
-        tables = shard_stream(stream, self.world, ROWS_PER_CALL)
-        for kept, ledger in QualityFilter(min_chars=40).stream(tables):
-            tokens = settings.tokenizer.encode(kept["text"])
-            self.documents = self.documents + ledger + tokens.ledger
-            waiting = np.concatenate((waiting, self.buffer.push(tokens.ids)))
-            num_ready = len(waiting) // settings.batch_size * settings.batch_size
+        batch_size = self.settings.batch_size
+        waiting = np.zeros((0, self.settings.block_size), np.uint32)
+        for ids in self.read():
+            waiting = np.concatenate((waiting, self.buffer.push(ids)))
+            num_ready = len(waiting) // batch_size * batch_size
             ready = torch.from_numpy(waiting[:num_ready].astype(np.int64))
             waiting = waiting[num_ready:]
-            for batch in ready.split(settings.batch_size) if num_ready else ():
+            for batch in ready.split(batch_size) if num_ready else ():
                 self.num_ids_out += batch.numel()
                 yield batch
         if len(waiting):
             self.num_ids_out += waiting.size
             yield torch.from_numpy(waiting.astype(np.int64))
+        self.finished = True
+
+    def read(self) -> Iterator[np.ndarray]:
+        """The ids of this rank's documents, thousands of documents at a time."""
+        settings = self.settings
+        stream = settings.source.load("train", streaming=True, num_rows=settings.num_rows)
+        tables = shard_stream(stream, self.world, ROWS_PER_CALL)
+        try:
+            for kept, ledger in QualityFilter(min_chars=40).stream(tables):
+                tokens = settings.tokenizer.encode(kept["text"])
+                self.documents = self.documents + ledger + tokens.ledger
+                yield tokens.ids
+        except (TypeError, ValueError) as error:
+            # Rows are counted from the first that this rank reads.
+            whose = f"the share of rank {self.world.rank} of {self.world.world_size}"
+            raise type(error)(f"{settings.source.name}, in {whose}: {error}") from error
 
     @property
     def ledger(self) -> Ledger:
         blocks = self.buffer.ledger
         num_in = blocks["chunk", "ids"].num_out
-        unread = {"stopped early": num_in - self.num_ids_out}
+        unread = {} if self.finished else {"stopped early": num_in - self.num_ids_out}
         batches = Ledger(Entry("batch", "ids", num_in, self.num_ids_out, dropped=unread))
         return (self.documents + blocks + batches).check()
 
@@ -114,6 +127,7 @@ def run_rank(world: World, send: Callable[[dict], None], settings: Settings) -> 
         **figures(meter),
         "started": started,
         "first_batch_at": first_batch_at,
+        "steady_s": now - first_batch_at if first_batch_at else 0.0,
         "finished": time.monotonic(),
         "ledger": share.ledger.to_dicts(),
     }
@@ -125,6 +139,18 @@ def figures(meter: Meter) -> dict:
         "ids": meter.totals.get("tokens", 0),
         "ids_per_s": meter.rate("tokens"),
     }
+
+
+def no_batches(results: list[dict], settings: Settings) -> str:
+    ledger = sum((Ledger.from_dicts(result["ledger"]) for result in results), Ledger())
+    figures = {(entry.stage, entry.unit): entry for entry in ledger}
+    rows = figures.get(("filter", "documents"), Entry("filter", "documents"))
+    ids = figures["chunk", "ids"].num_in
+    return (
+        f"no batch from {settings.source.name}: {rows.num_in:,} rows were read, "
+        f"{rows.num_out:,} kept (dropped: {dict(rows.dropped)}), {ids:,} ids in all, "
+        f"where a rank needs {settings.block_size} for a block; give more text, or a smaller --block-size"
+    )
 
 
 class Progress:
@@ -181,13 +207,13 @@ def totals(results: list[dict], alone: dict, opened: float, closed: float) -> st
     steady_s = max((r["finished"] for r in working), default=0) - min(
         (r["first_batch_at"] for r in working), default=0
     )
-    rate = ids / steady_s if steady_s else None
+    rate = ids / steady_s if steady_s >= MIN_STEADY_S else None
     speed_up = rate / alone["ids_per_s"] if rate and alone["ids_per_s"] else None
     lines = {
         "ids in batches": ids,
         "from start to end": f"{total_s:.2f} s, {ids / total_s / 1e6:.2f} M ids/s",
         "from first batch to end": rate and f"{steady_s:.2f} s, {rate / 1e6:.2f} M ids/s",
-        "one rank alone": f"{alone['ids_per_s'] / 1e6:.2f} M ids/s, over its first {ALONE_S:g} s",
+        "one rank alone": f"{alone['ids_per_s'] / 1e6:.2f} M ids/s, over its first {alone['steady_s']:.1f} s",
         "speed-up": speed_up and f"{speed_up:.2f} with {num_ranks} ranks on {cores} cores",
         "parallel efficiency": speed_up
         and f"{speed_up / num_ranks:.0%} of {num_ranks} ranks, "
@@ -214,7 +240,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, TypeError, KeyError, RankError) as error:
         if options.verbose:
             logger.exception("failed")
-        print(f"error: {error}", file=sys.stderr)
+        # Of a rank's traceback the last line says what was wrong; --verbose shows it all.
+        print(f"error: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -250,6 +277,8 @@ def run(settings: Settings, num_ranks: int) -> None:
         print("\nstopped; the last that each rank told:\n" + progress.table(), flush=True)
         raise
     closed = time.monotonic()
+    if not any(result["ids"] for result in results):
+        raise ValueError(no_batches(results, settings))
     print("\n" + rank_table(results, opened))
     print("\n" + totals(results, alone, opened, closed))
     print("\n" + str(sum((Ledger.from_dicts(r["ledger"]) for r in results), Ledger()).check()))

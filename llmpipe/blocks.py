@@ -78,8 +78,8 @@ class RollingBuffer:
         """
         if remainder not in ("drop", "pad", "keep"):
             raise ValueError(f"remainder must be 'drop', 'pad' or 'keep', got {remainder!r}")
-        if remainder == "pad" and pad_id is None:
-            raise ValueError("remainder='pad' needs a pad_id: the id to fill the last block with")
+        if remainder == "pad":
+            self._check_pad_id(pad_id)
         none = np.zeros((0, self.block_size), self.remainder.dtype)
         if remainder == "keep" or not len(self.remainder):
             return none
@@ -92,6 +92,19 @@ class RollingBuffer:
         self._padded += self.block_size - len(rest)
         self._num_out += self.block_size
         return block
+
+    def _check_pad_id(self, pad_id: Any) -> None:
+        """Before anything changes, so that a refused `finish` loses no id."""
+        if pad_id is None:
+            raise ValueError("remainder='pad' needs a pad_id: the id to fill the last block with")
+        if isinstance(pad_id, bool) or not isinstance(pad_id, (int, np.integer)):
+            raise TypeError(f"pad_id must be an integer, got {pad_id!r}")
+        limits = np.iinfo(self.remainder.dtype)
+        if not limits.min <= pad_id <= limits.max:
+            raise ValueError(
+                f"pad_id must be in [{limits.min}, {limits.max}], as the ids are "
+                f"{self.remainder.dtype}, got {pad_id}"
+            )
 
     def blocks(self, portions: Iterable[Any]) -> Iterator[np.ndarray]:
         """Push each portion and yield the blocks one by one; call `finish` afterwards for the rest.
@@ -121,6 +134,7 @@ class RollingBuffer:
         return {
             "block_size": self.block_size,
             "remainder": self.remainder.tolist(),
+            "dtype": str(self.remainder.dtype),
             "counts": [self._num_in, self._num_out, self._padded, self._dropped],
         }
 
@@ -131,7 +145,7 @@ class RollingBuffer:
                 f"the state was saved with block_size {state['block_size']}, "
                 f"this buffer has {self.block_size}"
             )
-        self.remainder = np.array(state["remainder"], np.uint32)
+        self.remainder = np.array(state["remainder"], state["dtype"])
         self._num_in, self._num_out, self._padded, self._dropped = state["counts"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,8 @@ def text_column(texts: Any, name: str = "text", first_row: int = 0) -> pa.Chunke
     """
     if isinstance(texts, str):
         texts = [texts]
+    elif isinstance(texts, (Mapping, Set)):
+        raise TypeError(f"a {type(texts).__name__} is no column of text; pass one of its columns")
     elif hasattr(texts, "source") and hasattr(texts, "column_name"):  # a datasets.Column
         texts = texts.source.with_format("arrow")[texts.column_name][:]
     if not isinstance(texts, (pa.Array, pa.ChunkedArray)):
@@ -30,6 +33,8 @@ def text_column(texts: Any, name: str = "text", first_row: int = 0) -> pa.Chunke
         texts = pa.chunked_array([texts])
     if pa.types.is_dictionary(texts.type):
         texts = texts.cast(texts.type.value_type)
+    if pa.types.is_string_view(texts.type):  # which most of Arrow's functions do not take yet
+        texts = texts.cast(pa.string())
     if pa.types.is_null(texts.type) and len(texts) == 0:
         return texts.cast(pa.string())
     if texts.null_count:
@@ -38,8 +43,10 @@ def text_column(texts: Any, name: str = "text", first_row: int = 0) -> pa.Chunke
             f"row {row} of column {name!r} is null; drop such rows first, for example "
             f"dataset.filter(lambda row: row[{name!r}] is not None)"
         )
-    if texts.type not in (pa.string(), pa.large_string(), pa.string_view()):
-        raise TypeError(f"column {name!r} holds {texts.type}, not text (string)")
+    if texts.type not in (pa.string(), pa.large_string()):
+        raise TypeError(
+            f"column {name!r} holds {texts.type}, not text (string); choose another or convert it"
+        )
     return texts
 
 

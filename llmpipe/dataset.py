@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,10 @@ class BlockDataset:
     """
 
     def __init__(self, blocks: Any) -> None:
+        if isinstance(blocks, tuple):
+            raise TypeError(
+                "pass the blocks alone: `chunk(...).blocks`, not the pair with remainder"
+            )
         self.blocks = np.asarray(blocks)
         if self.blocks.ndim != 2 or not np.issubdtype(self.blocks.dtype, np.integer):
             raise TypeError(
@@ -32,6 +37,7 @@ class BlockDataset:
         return len(self.blocks)
 
     def __getitem__(self, index: int) -> dict:
+        index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"block {index} of {len(self)}")
         return self.__getitems__([index])[0]
@@ -50,12 +56,16 @@ class BlockDataset:
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-class BatchRows(Sequence):
-    """The rows of one batch: a list of dicts for collators that want one, gathered in one array."""
+class BatchRows(list):
+    """The rows of one batch: a list of dicts for collators that want one, gathered in one array.
+
+    The dicts are made when they are asked for; `BlockDataset.collate` never does.
+    """
 
     def __init__(self, blocks: np.ndarray) -> None:
         import torch
 
+        super().__init__()
         input_ids = torch.from_numpy(blocks.astype(np.int64))
         # Labels are a copy: whoever masks some with -100 must not change the inputs.
         self.batch = {"input_ids": input_ids, "labels": input_ids.clone()}

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 HUB_PATIENCE_S = 2.0
+SAMPLE_MARK = "llmpipe's built-in sample"  # in the README of a repository that holds it
+SAMPLE_TAG = "llmpipe-sample"  # among the tags that a hub tells of it
 FORGET_SILENCE_S = 60  # after which a hub that did not answer is asked again
 _silent_since: dict[str, tuple[float, str]] = {}
 
@@ -28,6 +30,12 @@ def files_matching(folder: Path, pattern: str) -> list[Path]:
     return files
 
 
+def holds_sample(folder: Path) -> bool:
+    """Whether a data set's README says that its text is the built-in sample."""
+    card = folder / "README.md"
+    return card.exists() and SAMPLE_MARK in card.read_text(encoding="utf-8", errors="replace")
+
+
 def is_offline() -> bool:
     """Whether HF_HUB_OFFLINE forbids to use the network."""
     from huggingface_hub import constants
@@ -35,16 +43,19 @@ def is_offline() -> bool:
     return constants.HF_HUB_OFFLINE
 
 
-def ask_hub(repo_id: str, kind: str) -> str | None:
-    """None if the hub answers for `repo_id`, words if no hub answers, an error if it says no."""
+def ask_hub(repo_id: str, kind: str) -> tuple[str | None, bool]:
+    """Why no hub answers for `repo_id`, None if one does, and whether it serves the sample.
+
+    Raises PermissionError or FileNotFoundError if the hub refuses it or has no such repository.
+    """
     from huggingface_hub import constants
 
     endpoint = constants.ENDPOINT
     if is_offline():
-        return "HF_HUB_OFFLINE forbids to ask the hub"
+        return "HF_HUB_OFFLINE forbids to ask the hub", False
     since, silence = _silent_since.get(endpoint, (0.0, ""))
     if silence and time.monotonic() - since < FORGET_SILENCE_S:
-        return silence  # every data set and tokenizer would wait again
+        return silence, False  # every data set and tokenizer would wait again
     answers: list[int | str] = []
     # A thread, since looking up a name has no time limit of its own.
     asking = threading.Thread(
@@ -57,11 +68,11 @@ def ask_hub(repo_id: str, kind: str) -> str | None:
         raise PermissionError(_refusal(repo_id, kind, answer))
     if answer == 404:
         raise FileNotFoundError(f"the hub {endpoint} has no {kind} {repo_id}; check its spelling")
-    if answer == 200:
-        return None
+    if answer in (200, SAMPLE_TAG):
+        return None, answer == SAMPLE_TAG
     silence = f"the hub {endpoint} does not answer as a hub ({answer})"
     _silent_since[endpoint] = (time.monotonic(), silence)
-    return silence
+    return silence, False
 
 
 def _refusal(repo_id: str, kind: str, status: int) -> str:
@@ -80,11 +91,15 @@ def _probe(url: str, answers: list[int | str]) -> None:
         try:
             response = get_session().get(url, headers=build_hf_headers(), timeout=HUB_PATIENCE_S)
             status = response.status_code
-            if status == 200 and "id" not in response.json():
-                answers.append("its answer is not a hub's")
+            if status == 200:
+                said = response.json()
+                ours = SAMPLE_TAG if SAMPLE_TAG in said.get("tags", ()) else 200
+                answers.append(ours if "id" in said else "its answer is not a hub's")
                 return
-            answers.append(status if status in (200, 401, 403, 404) else f"HTTP {status}")
-        except ValueError:  # not JSON: a log-in page, for example
+            # A proxy may say 404 to everything; the hub says why.
+            no = status in (401, 403, 404) and "x-error-code" in response.headers
+            answers.append(status if no else f"HTTP {status}")
+        except (ValueError, AttributeError):  # no JSON object: a log-in page, for example
             answers.append("its answer is a web page, not a hub's")
             return
         except Exception as error:  # each HTTP library has its own; what it says goes in the report
@@ -108,7 +123,7 @@ def fetch(repo_id: str, kind: str, patterns: Sequence[str]) -> Path:
         with quiet():
             folder = Path(
                 snapshot_download(
-                    repo_id, repo_type=kind, allow_patterns=list(patterns), etag_timeout=5
+                    repo_id, repo_type=kind, allow_patterns=[*patterns, "README.md"], etag_timeout=5
                 )
             )
     except GatedRepoError as error:

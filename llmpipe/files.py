@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def data_files(paths: Sequence[Path]) -> tuple[Path, ...]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix in BUILDERS)
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in BUILDERS)
             if not found:
                 raise FileNotFoundError(f"the folder {path} holds no {', '.join(BUILDERS)} file")
             files += found
@@ -27,7 +28,7 @@ def data_files(paths: Sequence[Path]) -> tuple[Path, ...]:
             raise FileNotFoundError(f"there is no file {path}")
         else:
             files.append(path)
-    suffixes = sorted({file.suffix for file in files})
+    suffixes = sorted({file.suffix.lower() for file in files})
     if len(suffixes) != 1 or suffixes[0] not in BUILDERS:
         raise ValueError(
             f"a source is files of one format out of {', '.join(BUILDERS)}; got {suffixes} "
@@ -44,23 +45,26 @@ def load_files(files: Sequence[Path], split: str, streaming: bool, num_rows: int
 
     Raises ValueError naming the file that is damaged, or all of them if none holds a document.
     """
-    from datasets import load_dataset
+    from datasets import Features, IterableDataset, load_dataset
 
-    builder = BUILDERS[files[0].suffix]
-    filled = [str(file) for file in files if file.stat().st_size]
+    builder = BUILDERS[files[0].suffix.lower()]
+    filled = [file for file in files if file.stat().st_size]
     if builder == "parquet":
-        num_bytes = sum(map(_parquet_bytes, files))
+        schema, num_bytes, total_rows = _parquet_facts(files)
+        if streaming and not total_rows:  # `datasets` cannot stream nothing
+            return IterableDataset.from_generator(list, features=Features.from_arrow_schema(schema))
         if not streaming and num_bytes <= IN_MEMORY_BYTES:
             return first_rows(_parquet_in_memory(files, split), num_rows)
     elif not filled:
         raise ValueError(f"no document in {', '.join(map(str, files))}: 0 bytes")
     loaded = explained(
-        ", ".join(filled[:3]) + (f" and {len(filled) - 3} more" if len(filled) > 3 else ""),
+        ", ".join(map(str, filled[:3])) + (" and more" if len(filled) > 3 else ""),
         load_dataset,
         builder,
-        data_files={split: filled},
+        data_files={split: [glob.escape(str(file)) for file in filled]},
         split=split,
         streaming=streaming,
+        **({"encoding": "utf-8-sig"} if builder == "text" else {}),  # no byte-order mark in a text
     )
     return first_rows(loaded, num_rows)
 
@@ -88,17 +92,28 @@ def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
         raise ValueError(f"{what} cannot be read: {cause}") from error
 
 
-def _parquet_bytes(file: Path) -> int:
-    """Bytes of a Parquet file's columns once they are unpacked."""
+def _parquet_facts(files: Sequence[Path]) -> tuple[Any, int, int]:
+    """The schema that all files share, the bytes of their columns unpacked, and their rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        metadata = pq.read_metadata(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
-    groups = range(metadata.num_row_groups)
-    return sum(metadata.row_group(group).total_byte_size for group in groups)
+    schema, num_bytes, num_rows = None, 0, 0
+    for file in files:
+        try:
+            metadata = pq.read_metadata(file)
+            own = metadata.schema.to_arrow_schema()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
+        schema = schema or own
+        if not own.equals(schema):
+            raise ValueError(
+                f"{file} has the columns {dict(zip(own.names, own.types, strict=True))}, but "
+                f"{files[0]} has {dict(zip(schema.names, schema.types, strict=True))}"
+            )
+        groups = range(metadata.num_row_groups)
+        num_bytes += sum(metadata.row_group(group).total_byte_size for group in groups)
+        num_rows += metadata.num_rows
+    return schema, num_bytes, num_rows
 
 
 def _parquet_in_memory(files: Sequence[Path], split: str) -> Any:

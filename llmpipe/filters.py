@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from llmpipe import rules
-from llmpipe.columns import require_column, text_column
+from llmpipe.columns import require_column, text_column, to_strings
 from llmpipe.ledger import Entry, Ledger
 
 ROWS_PER_SLICE = 8192  # bounds the memory of a rule, whatever the size of the data set
+REMEMBERED_DOCUMENTS = 1_000_000  # by `drop_duplicates` in a stream
 
 Rule = Callable[[Any], np.ndarray]
 
@@ -49,8 +50,8 @@ class QualityFilter:
         self.drop_duplicates = drop_duplicates
         self.column = column
 
-    def rules(self) -> dict[str, Rule]:
-        """The rules that are on; a fresh memory for `duplicate` at each call."""
+    def rules(self, max_documents: int | None = None) -> dict[str, Rule]:
+        """The rules that are on; `duplicate` starts anew and remembers `max_documents`, or all."""
         chosen: dict[str, Rule] = {"blank": rules.blank}
         if self.drop_headings:
             chosen["heading"] = rules.heading
@@ -65,7 +66,7 @@ class QualityFilter:
         if self.drop_repetition:
             chosen["repetition"] = rules.repetition
         if self.drop_duplicates:
-            chosen["duplicate"] = rules.Duplicates()
+            chosen["duplicate"] = rules.Duplicates(max_documents)
         return chosen
 
     def __call__(self, documents: Any) -> tuple[Any, Ledger]:
@@ -76,7 +77,12 @@ class QualityFilter:
         """
         if hasattr(documents, "with_format"):
             return self._filter_dataset(documents)
-        parts = list(self.stream([documents]))
+        if not isinstance(documents, pa.Table):
+            raise TypeError(
+                "filter a datasets.Dataset or an Arrow table with a column "
+                f"{self.column!r}, not a {type(documents).__name__}"
+            )
+        parts = list(self._filtered([documents], self.rules()))
         kept = pa.concat_tables([table for table, _ in parts])
         return kept, sum((ledger for _, ledger in parts), Ledger())
 
@@ -85,9 +91,11 @@ class QualityFilter:
         from datasets.fingerprint import Hasher
         from datasets.table import InMemoryTable
 
+        if isinstance(dataset, dict):
+            raise TypeError(f"filter one split of the {type(dataset).__name__}: {list(dataset)}")
         if not isinstance(dataset, Dataset):
             raise TypeError(
-                f"a {type(dataset).__name__} has no end to wait for; "
+                f"a {type(dataset).__name__} may have no end; "
                 "iterate over quality_filter.stream(dataset) instead"
             )
         kept, ledger = self(dataset.with_format("arrow")[:])
@@ -95,21 +103,39 @@ class QualityFilter:
         fingerprint = Hasher.hash([dataset._fingerprint, vars(self)])
         table = InMemoryTable(kept)
         info = dataset.info.copy()
-        return Dataset(table, info=info, split=dataset.split, fingerprint=fingerprint), ledger
+        kept = Dataset(table, info=info, split=dataset.split, fingerprint=fingerprint)
+        return kept.with_format(**dataset.format), ledger
 
-    def stream(self, tables: Iterable[Any]) -> Iterator[tuple[pa.Table, Ledger]]:
-        """Filter Arrow tables one by one (an `IterableDataset` is read as tables of 1,000 rows).
+    def stream(self, tables: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, Ledger]]:
+        """Filter Arrow tables one after the other (an `IterableDataset` is read by 1,000 rows).
 
-        Yields what was kept of each, with its part of the ledger; the parts add up.
+        Yields what was kept of each part of at most `ROWS_PER_SLICE` rows, and that part's ledger;
+        they add up. Errors count rows from the first that was given here. `drop_duplicates`
+        remembers the last `REMEMBERED_DOCUMENTS` distinct ones.
         """
-        if hasattr(tables, "with_format"):
+        if isinstance(tables, pa.Table):
+            tables = [tables]
+        elif hasattr(tables, "with_format"):
             tables = tables.with_format("arrow").iter(batch_size=1000)
-        chosen, row = self.rules(), 0
+        yield from self._filtered(tables, self.rules(REMEMBERED_DOCUMENTS))
+
+    def _filtered(
+        self, tables: Iterable[pa.Table], chosen: dict[str, Rule]
+    ) -> Iterator[tuple[pa.Table, Ledger]]:
+        row = 0
         for table in tables:
             require_column(table, self.column)
-            text_column(table[self.column], self.column, first_row=row)
+            texts = text_column(table[self.column], self.column, first_row=row)
+            # The rules get plain Arrow strings, whatever the column's own type is.
+            position = table.column_names.index(self.column)
+            table = table.set_column(position, self.column, texts)
             for start in range(0, max(1, table.num_rows), ROWS_PER_SLICE):
-                yield self._filter_slice(table.slice(start, ROWS_PER_SLICE), chosen)
+                part = table.slice(start, ROWS_PER_SLICE)
+                try:
+                    yield self._filter_slice(part, chosen)
+                except pa.ArrowInvalid:
+                    to_strings(part[self.column], self.column, row + start)  # names the row
+                    raise
             row += table.num_rows
 
     def _filter_slice(self, table: pa.Table, chosen: dict[str, Rule]) -> tuple[pa.Table, Ledger]:

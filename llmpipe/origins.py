@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmpipe.download import ask_hub, fetch, files_matching, is_offline
+from llmpipe.download import ask_hub, fetch, files_matching, holds_sample, is_offline
 
 MODES = ("auto", "hub", "mirror", "sample")
 SAMPLE_TOKENIZERS = Path(__file__).parent / "data" / "tokenizers"
@@ -30,10 +30,14 @@ SAMPLE_WAY_OUT = "set LLMPIPE_SOURCE=sample to work on the built-in sample, or "
 
 @dataclass(frozen=True)
 class Place:
-    """`origin` is hub, hub cache, mirror or sample; `folder` is None where no files are here."""
+    """`origin` is hub, hub cache, mirror or sample; `folder` is None where no files are here.
+
+    `origin` is also sample where a mirror or a hub serves the sample under the real names.
+    """
 
     origin: str
     folder: Path | None
+    built_in: bool = False
 
 
 def source_mode() -> str:
@@ -68,18 +72,19 @@ def locate(repo_id: str, kind: str, patterns: Sequence[str]) -> Place:
                 f"the sample does not stand in for {repo_id} (LLMPIPE_SOURCE=sample), only for "
                 f"{', '.join(SAMPLE_STANDS_FOR)}; set LLMPIPE_SOURCE=auto or hub"
             )
-        return Place("sample", SAMPLE_STANDS_FOR[repo_id])
+        return Place("sample", SAMPLE_STANDS_FOR[repo_id], built_in=True)
     cached = _in_cache(repo_id, kind, patterns) if patterns else None
     if cached:
         return Place("hub cache", cached)
-    silence = ask_hub(repo_id, kind)
+    silence, is_sample = ask_hub(repo_id, kind)
     if silence and not patterns and is_offline():
         return Place("hub cache", None)
     if silence is None:
-        return Place("hub", fetch(repo_id, kind, patterns) if kind == "model" else None)
+        folder = fetch(repo_id, kind, patterns) if kind == "model" else None
+        return Place("sample" if is_sample else "hub", folder)
     if mode == "auto" and repo_id in SAMPLE_STANDS_FOR:
         print(f"llmpipe: {silence}; THE BUILT-IN SAMPLE STANDS IN FOR {repo_id}", file=sys.stderr)
-        return Place("sample", SAMPLE_STANDS_FOR[repo_id])
+        return Place("sample", SAMPLE_STANDS_FOR[repo_id], built_in=True)
     raise ConnectionError(f"{repo_id} cannot be fetched: {silence}; {_ways_out(repo_id)}")
 
 
@@ -99,7 +104,7 @@ def _in_mirror(repo_id: str, patterns: Sequence[str], required: bool) -> Place |
     folder = mirror / repo_id
     missing = [pattern for pattern in patterns if not files_matching(folder, pattern)]
     if folder.is_dir() and not missing:
-        return Place("mirror", folder)
+        return Place("sample" if holds_sample(folder) else "mirror", folder)
     if required:
         held = sorted(str(f.relative_to(mirror).parent) for f in mirror.glob("*/*/**/*.*"))
         raise FileNotFoundError(
@@ -119,6 +124,8 @@ def _in_cache(repo_id: str, kind: str, patterns: Sequence[str]) -> Path | None:
                 repo_id, repo_type=kind, local_files_only=True, allow_patterns=list(patterns)
             )
         )
+        if holds_sample(folder):  # from a classroom's hub: not what was asked for
+            return None
         return folder if all(files_matching(folder, pattern) for pattern in patterns) else None
     except (LocalEntryNotFoundError, FileNotFoundError):  # never fetched, or not all of it
         return None

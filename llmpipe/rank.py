@@ -19,6 +19,8 @@ import threading
 import traceback
 from multiprocessing import connection
 
+from tqdm import tqdm
+
 from llmpipe.sharding import World
 
 # Messages travel in pieces that a pipe takes whole or not at all (5 bytes frame each), so that a
@@ -93,6 +95,9 @@ def run_rank(world: World, writer, order_reader, beat_s: float) -> None:
         logger = logging.getLogger("llmpipe")
         logger.handlers, logger.propagate = [_PipeHandler(outlet, world.rank)], False
         logger.setLevel(level)
+        # The lock of progress bars is by default a semaphore, which a rank that is stopped leaves
+        # behind. They need none here: no other process draws with this one.
+        tqdm.set_lock(threading.RLock())
         job, *args = map(pickle.loads, parts)
         outlet.post("result", job(world, functools.partial(outlet.post, "message"), *args))
     except BaseException as error:

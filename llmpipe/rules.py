@@ -140,16 +140,16 @@ def _repetitive(texts: pa.ChunkedArray, max_ratios: tuple[float, ...]) -> np.nda
 class Duplicates:
     """Reject documents that were met before, letter for letter.
 
-    Remembers a 16-byte digest of each of the last `max_documents` distinct ones (about 100 bytes
-    each in memory), so that a stream without end costs a bounded amount; what was met longer ago
-    passes again.
+    Remembers a 16-byte digest of each distinct one, about 100 bytes in memory. With `max_documents`
+    it remembers only those met last, so that a stream without end costs a bounded amount, and what
+    was met longer ago passes again.
 
     >>> duplicates = Duplicates()
     >>> duplicates(["a", "b", "a"]).tolist(), duplicates(["b", "c"]).tolist()
     ([False, False, True], [True, False])
     """
 
-    def __init__(self, max_documents: int = 1_000_000) -> None:
+    def __init__(self, max_documents: int | None = None) -> None:
         self.max_documents = max_documents
         self._seen: dict[bytes, None] = {}
 
@@ -158,7 +158,8 @@ class Duplicates:
         for text in to_strings(text_column(texts)):
             digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
             rejected.append(digest in self._seen)
+            self._seen.pop(digest, None)  # met again: now the youngest
             self._seen[digest] = None
-            if len(self._seen) > self.max_documents:
+            if self.max_documents is not None and len(self._seen) > self.max_documents:
                 del self._seen[next(iter(self._seen))]
         return np.array(rejected, bool)

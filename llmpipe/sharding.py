@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+# The steps of a stream that was only opened, by the names that `datasets` gives them in its state.
+PLAIN_STREAMS = {"ExamplesIterable", "ArrowExamplesIterable", "RebatchedArrowExamplesIterable"}
+
 logger = logging.getLogger(__name__)
 
 
@@ -86,8 +89,8 @@ def shard_stream(stream: Any, world: World, batch_size: int = 1000) -> Iterator[
 def shard_rows(stream: Any, world: World, batch_size: int = 1000) -> Iterator[pa.Table]:
     """Deal the rows of an `IterableDataset` round-robin: each consumer reads all, keeps its own.
 
-    Yields Arrow tables. It works for any source and any number of consumers, also above the number
-    of rows; reading is paid once a consumer.
+    Yields Arrow tables. It works for any stream that every consumer sees alike (a shuffle needs a
+    seed), and any number of consumers, also above the number of rows; each pays for all reading.
     """
     first_row = 0
     for table in stream.with_format("arrow").iter(batch_size=batch_size):
@@ -102,19 +105,23 @@ def shard_parts(stream: Any, world: World, batch_size: int = 1000) -> Iterator[p
 
     A part is what `datasets` calls a shard: a row group of a Parquet file, a lane of the sample, a
     whole file of other formats. Raises ValueError if there are fewer parts than consumers, or if
-    the stream was limited by `take` or `skip`, which would then cut each part instead.
+    more was done to the stream than to open it (`can_deal_parts`).
     """
     if not can_deal_parts(stream, world):
         raise ValueError(
             f"this stream cannot be dealt to {world.num_consumers} consumers by its "
-            f"{stream.reshard().num_shards} parts: they are too few, or take() or skip() cuts it; "
-            "deal rows instead (shard_rows)"
+            f"{stream.reshard().num_shards} parts: they are too few, or take(), map() or the like "
+            "worked on the whole; deal rows instead (shard_rows)"
         )
     own = stream.reshard().shard(world.num_consumers, world.consumer_index, contiguous=False)
     yield from own.with_format("arrow").iter(batch_size=batch_size)
 
 
 def can_deal_parts(stream: Any, world: World) -> bool:
-    """Whether `shard_parts` would read every row once: parts enough, and no limit on the whole."""
-    limited = re.search("TakeExamples|SkipExamples", str(stream.state_dict()))
-    return not limited and stream.reshard().num_shards >= world.num_consumers
+    """Whether `shard_parts` would read every row once: parts enough, and nothing across them.
+
+    What `take`, `skip`, `map`, `shuffle` or `interleave_datasets` make depends on the whole stream,
+    and would come out otherwise for each part; such streams are dealt by rows.
+    """
+    kinds = set(re.findall(r"'type': '(\w+)'", str(stream.state_dict())))
+    return kinds <= PLAIN_STREAMS and stream.reshard().num_shards >= world.num_consumers

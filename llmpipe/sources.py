@@ -48,16 +48,26 @@ def open_source(name: str | Path | Sequence[str | Path], config: str | None = No
 
     Raises ValueError or FileNotFoundError naming what is unknown or missing and what there is.
     """
+    if not isinstance(name, (str, Path, Sequence)) or not name:
+        raise TypeError(f"name a source, a path or a list of paths, got {name!r}")
     if isinstance(name, str) and name in CORPORA:
         corpus = CORPORA[name]
+        if config not in (None, corpus.config):
+            raise ValueError(
+                f"{name} is config {corpus.config!r} of {corpus.repo_id}, not {config!r}"
+            )
         # The train split tells where the corpus is; a mirror need not hold the others.
         place = locate(corpus.repo_id, "dataset", [corpus.pattern("train")])
-        if place.origin == "sample":
+        if place.built_in:
             return SampleSource(name, "sample", corpus)
         return CorpusSource(name, place.origin, corpus, place)
     if name == "python-docs":
         return PythonDocs("python-docs", "python-docs")
-    if not isinstance(name, (str, Path)) or Path(name).suffix in BUILDERS or Path(name).exists():
+    if (
+        not isinstance(name, (str, Path))
+        or Path(name).suffix.lower() in BUILDERS
+        or Path(name).exists()
+    ):
         paths = [name] if isinstance(name, (str, Path)) else list(name)
         return FilesSource(str(name), "files", data_files([Path(path) for path in paths]))
     if "/" not in str(name):
@@ -96,7 +106,7 @@ class Source:
             raise ValueError(
                 f"{self.name} ({self.origin}) has no split {split!r}; it has {self.splits}"
             )
-        if num_rows is not None and (isinstance(num_rows, bool) or num_rows != int(num_rows)):
+        if num_rows is not None and (isinstance(num_rows, bool) or not isinstance(num_rows, int)):
             raise TypeError(f"num_rows must be an integer, got {num_rows!r}")
         if num_rows is not None and num_rows < 0:
             raise ValueError(f"num_rows must be 0 or more, got {num_rows}")

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from llmpipe.backends import BACKENDS, Backend, choose_backend
+from llmpipe.backends import BACKENDS, Backend, TransformersBackend, choose_backend
 from llmpipe.columns import text_column, to_strings
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.origins import SAMPLE_STANDS_FOR, locate
 from llmpipe.tokenizer_files import read_tokenizer_folder, vocabulary_digest, vocabulary_of
 
-DOCUMENTS_PER_CALL = (
-    4096  # bounds the Python strings alive at once; the ids of all calls are joined
-)
+DOCUMENTS_PER_CALL = 4096  # bounds the Python strings alive at once
 PARALLEL_BYTES = 32 * 2**20
 
 # Vocabulary and merges of the labs' tokenizers, whichever files they came in.
@@ -77,10 +77,12 @@ class Tokenizer:
         self.pad_token_id = self._control_id(config.get("pad_token"))
         if split_special_tokens:
             # Without them in the list, `<|endoftext|>` in a document is text like any other.
-            contents["added_tokens"] = []
+            contents["added_tokens"] = [t for t in contents["added_tokens"] if not t.get("special")]
         self._json = json.dumps(contents, ensure_ascii=False)
         self._backend: Backend | None = choose_backend(self._json, contents["model"].get("type"))
         self.backend_name = self._backend.name
+        self._reference: Backend | None = None
+        self._decoder: Any = None
 
     def _control_id(self, token: Any) -> int | None:
         token = token.get("content") if isinstance(token, dict) else token
@@ -106,8 +108,14 @@ class Tokenizer:
             parallel = False
         ids, lengths = [np.zeros(0, np.uint32)], [np.zeros(1, np.int64)]
         for start in range(0, len(column), DOCUMENTS_PER_CALL):
-            strings = to_strings(column.slice(start, DOCUMENTS_PER_CALL), first_row=start)
-            part, offsets = self.backend.encode(strings, add_special_tokens, parallel)
+            documents = column.slice(start, DOCUMENTS_PER_CALL)
+            strings = to_strings(documents, first_row=start)
+            backend = self._exact_for(documents)
+            part, offsets = backend.encode(strings, add_special_tokens, parallel)
+            if len(offsets) != len(strings) + 1:
+                raise RuntimeError(
+                    f"{backend.name}: {len(strings)} texts in, {len(offsets) - 1} out"
+                )
             ids.append(part)
             lengths.append(np.diff(offsets))
         if len(ids) == 2:  # one call, nothing to join
@@ -118,11 +126,9 @@ class Tokenizer:
         """The text of one row of ids, control tokens written out."""
         from tokenizers import Tokenizer as Reference
 
-        if self._reference is None:
-            self._reference = Reference.from_file(str(self.folder / "tokenizer.json"))
-        return self._reference.decode(np.asarray(ids).tolist(), skip_special_tokens=False)
-
-    _reference: Any = None
+        if self._decoder is None:
+            self._decoder = Reference.from_file(str(self.folder / "tokenizer.json"))
+        return self._decoder.decode(np.asarray(ids).tolist(), skip_special_tokens=False)
 
     def to_transformers(self) -> Any:
         """The same vocabulary as a tokenizer of `transformers`."""
@@ -138,14 +144,23 @@ class Tokenizer:
             self._backend = BACKENDS[self.backend_name](self._json)
         return self._backend
 
+    def _exact_for(self, documents: pa.ChunkedArray) -> Backend:
+        """The backend, or the reference if one of the documents has text the backend gets wrong."""
+        doubt = self.backend.inexact_on
+        if doubt is None or not pc.any(pc.match_substring_regex(documents, doubt)).as_py():
+            return self.backend
+        if self._reference is None:
+            self._reference = TransformersBackend(self._json)
+        return self._reference
+
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_backend": None, "_reference": None}
+        return {**self.__dict__, "_backend": None, "_reference": None, "_decoder": None}
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.name!r}, origin={self.origin!r}, backend={self.backend_name!r})"
 
 
-def load_tokenizer(name: str, *, split_special_tokens: bool = True) -> Tokenizer:
+def load_tokenizer(name: str | Path, *, split_special_tokens: bool = True) -> Tokenizer:
     """Load `gpt2`, `distilbert`, any `owner/name`, or a folder with a `tokenizer.json`.
 
     A control token written in a document, such as `<|endoftext|>`, stays text, so that nobody who
@@ -155,9 +170,11 @@ def load_tokenizer(name: str, *, split_special_tokens: bool = True) -> Tokenizer
     Raises FileNotFoundError or ValueError naming the file that is missing or damaged. Code that a
     tokenizer brings along (`auto_map`) is refused, never run.
     """
-    if Path(name).is_dir():
-        return Tokenizer(name, "files", Path(name).resolve(), split_special_tokens)
-    repo_id = SHORT_NAMES.get(name, name)
+    if not isinstance(name, (str, Path)) or not str(name):
+        raise ValueError(f"name a tokenizer: {', '.join(SHORT_NAMES)}, owner/name or a folder")
+    if name not in SHORT_NAMES and Path(name).is_dir():
+        return Tokenizer(str(name), "files", Path(name).resolve(), split_special_tokens)
+    repo_id = SHORT_NAMES.get(name, str(name))
     place = locate(repo_id, "model", ("tokenizer.json", "tokenizer_config.json"))
     tokenizer = Tokenizer(name, place.origin, place.folder, split_special_tokens)
     known = KNOWN_DIGESTS.get(repo_id)

@@ -19,11 +19,13 @@ def read_tokenizer_folder(folder: Path) -> tuple[dict, dict]:
         )
     if not isinstance(contents.get("model"), dict) or "vocab" not in contents["model"]:
         raise ValueError(f"{folder / 'tokenizer.json'} holds no model with a vocabulary")
-    contents.setdefault("added_tokens", [])
+    contents["added_tokens"] = contents.get("added_tokens") or []
     vocabulary, merges = vocabulary_of(contents), merges_of(contents)
     older = {
         "vocab.json": lambda text: json.loads(text) == vocabulary,
-        "vocab.txt": lambda text: text.split("\n") == [*sorted(vocabulary, key=vocabulary.get), ""],
+        "vocab.txt": lambda text: (
+            text.rstrip("\n").split("\n") == sorted(vocabulary, key=vocabulary.get)
+        ),
         "merges.txt": lambda text: (
             [line for line in text.split("\n") if line and not line.startswith("#version")]
             == merges
@@ -51,9 +53,12 @@ def _read_json(path: Path) -> dict:
         held = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else "nothing"
         raise FileNotFoundError(f"{path} is missing; the folder holds {held}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        contents = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; fetch it again") from error
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path} holds a {type(contents).__name__}, not an object; fetch it again")
+    return contents
 
 
 def vocabulary_of(contents: dict) -> dict[str, int]:

@@ -25,7 +25,7 @@ def _spoiler(only: str, times: int | None):
     return lambda path: only in path and (times is None or next(numbers) < times)
 
 
-def _instead(reply: Reply, only: str, times: int | None) -> type[HubHandler]:
+def instead(reply: Reply, only: str, times: int | None) -> type[HubHandler]:
     spoils = _spoiler(only, times)
 
     class Instead(HubHandler):
@@ -37,12 +37,12 @@ def _instead(reply: Reply, only: str, times: int | None) -> type[HubHandler]:
 
 def captive_portal(only: str = "", times: int | None = None) -> type[HubHandler]:
     """200 and a page of HTML, whatever was asked."""
-    return _instead(Reply(200, {"Content-Type": "text/html"}, PORTAL), only, times)
+    return instead(Reply(200, {"Content-Type": "text/html"}, PORTAL), only, times)
 
 
 def unavailable(only: str = "", times: int | None = 2) -> type[HubHandler]:
     """503, twice; then all is well."""
-    return _instead(error_reply(503, "the hub is busy"), only, times)
+    return instead(error_reply(503, "the hub is busy"), only, times)
 
 
 def redirect(

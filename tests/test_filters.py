@@ -122,8 +122,8 @@ def test_headings_of_every_depth():
 def test_duplicates_are_remembered_across_calls_within_the_bound():
     duplicates = Duplicates(max_documents=2)
     assert duplicates(["a", "b", "a", "c"]).tolist() == [False, False, True, False]
-    # "a" was the oldest of three; it is forgotten and passes again.
-    assert duplicates(["a"]).tolist() == [False]
+    # "b" was met longest ago: it is forgotten and passes again. "a" was met again since.
+    assert duplicates(["a", "b"]).tolist() == [True, False]
 
 
 def test_a_stream_gives_the_same_rows_and_ledger_however_it_is_cut():

@@ -11,8 +11,10 @@ import subprocess
 import sys
 
 import pytest
-from hub_faults import captive_portal, half_body, redirect, unavailable, wrong_bytes
+from hub_faults import captive_portal, half_body, instead, redirect, unavailable, wrong_bytes
 
+from llmpipe.download import SAMPLE_MARK
+from llmpipe.kit.hub import Reply
 from llmpipe.kit.mirror import write_sample
 from llmpipe.kit.serve import serving
 
@@ -37,9 +39,18 @@ print(json.dumps({**result, "seconds": time.monotonic() - started}))
 
 
 @pytest.fixture(scope="session")
-def sample_mirror(tmp_path_factory):
-    """The sample as a mirror of few rows."""
-    return write_sample(tmp_path_factory.mktemp("mirror"), num_rows=300)
+def classroom_mirror(tmp_path_factory):
+    """The sample as a mirror of few rows, as `llmpipe mirror` writes it."""
+    return write_sample(tmp_path_factory.mktemp("classroom"), num_rows=300)
+
+
+@pytest.fixture(scope="session")
+def sample_mirror(classroom_mirror, tmp_path_factory):
+    """The same, but its data sets do not say that they are the sample: to clients, the real hub."""
+    folder = shutil.copytree(classroom_mirror, tmp_path_factory.mktemp("mirror") / "hub")
+    for card in folder.rglob("README.md"):
+        card.write_text(card.read_text().replace(SAMPLE_MARK, "a test's data"))
+    return folder
 
 
 @pytest.fixture
@@ -92,6 +103,35 @@ def test_what_was_fetched_is_found_again_without_the_hub(load, sample_mirror):
     assert (again["origin"], again["texts"]) == ("hub cache", texts_of("train"))
 
 
+@pytest.mark.parametrize("kind", ["whole", "stream"])
+def test_a_hub_that_serves_the_sample_is_not_taken_for_the_real_one(load, classroom_mirror, kind):
+    with serving(classroom_mirror) as hub:
+        result = load(kind, "wikitext-2", "validation", endpoint=hub.endpoint)
+    assert (result["origin"], result["texts"]) == ("sample", texts_of())
+
+
+def test_what_a_classroom_served_does_not_stay_as_the_real_data(load, classroom_mirror):
+    with serving(classroom_mirror) as hub:
+        load("whole", "wikitext-2", "train", endpoint=hub.endpoint)
+    result = load("whole", "wikitext-2", "train", endpoint="http://127.0.0.1:9")
+    assert result["error"] == "ConnectionError"
+
+
+def test_a_mirror_of_the_sample_says_so(load, classroom_mirror):
+    result = load(
+        "whole", "wikitext-2", "train", source="mirror", LLMPIPE_MIRROR=str(classroom_mirror)
+    )
+    assert (result["origin"], result["texts"]) == ("sample", texts_of("train"))
+
+
+def test_a_proxy_that_denies_everything_is_no_hub(load, sample_mirror):
+    denial = instead(Reply(404, {"Content-Type": "text/html"}, b"blocked"), "", None)
+    with serving(sample_mirror, handler=denial) as hub:
+        result = load("tokenizer", "gpt2", endpoint=hub.endpoint, source="auto")
+    assert result["origin"] == "sample"
+    assert "HTTP 404" in result["stderr"]
+
+
 def test_a_tokenizer_comes_from_the_hub(load, sample_mirror, tmp_path):
     own = tmp_path / "own" / "example" / "storms"
     shutil.copytree(sample_mirror / "openai-community" / "gpt2", own)
@@ -135,7 +175,7 @@ def test_missing_and_refused_repositories_are_told_apart(load, sample_mirror):
         missing = load("whole", "no-one/nothing", "train", endpoint=hub.endpoint, source="auto")
         refused = load("whole", "imdb", "train", endpoint=hub.endpoint)
         allowed = load("whole", "imdb", "train", endpoint=hub.endpoint, HF_TOKEN="hf_of_a_test")
-    assert missing["error"] in ("FileNotFoundError", "PermissionError")
+    assert missing["error"] == "FileNotFoundError"
     assert "no-one/nothing" in missing["says"]
     assert refused["error"] == "PermissionError"
     assert "stanfordnlp/imdb" in refused["says"]

@@ -3,7 +3,7 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Dataset, Features, IterableDataset, Value
+from datasets import Dataset, Features, IterableDataset, Value, interleave_datasets
 
 from llmpipe import World, open_source
 from llmpipe.sharding import (
@@ -84,6 +84,29 @@ def test_a_limited_stream_is_never_dealt_by_parts():
         list(shard_parts(limited, World(0, 2)))
     shares = [rows_of(shard_stream(limited, World(rank, 2))) for rank in range(2)]
     assert sorted(chain(*shares)) == sorted(f"row {i}" for i in range(25))
+
+
+CHANGED = {
+    "take": lambda s: s.take(25),
+    "skip": lambda s: s.skip(5),
+    "map with indices": lambda s: s.map(lambda row, i: {"text": f"{i}"}, with_indices=True),
+    "map that drops a last batch": lambda s: s.map(
+        lambda rows: rows, batched=True, batch_size=7, drop_last_batch=True
+    ),
+    "seeded shuffle": lambda s: s.shuffle(seed=1, buffer_size=10),
+    "interleave": lambda s: interleave_datasets(
+        [s, stream_of(7)], stopping_strategy="all_exhausted"
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_stream_that_was_worked_on_is_still_read_once(change):
+    stream = CHANGED[change](stream_of(100, num_shards=10))
+    whole = [row["text"] for row in stream]
+    shares = [rows_of(shard_stream(stream, World(rank, 3))) for rank in range(3)]
+    assert sorted(chain(*shares)) == sorted(whole)
+    assert len(whole) > 10
 
 
 def test_worlds_number_their_consumers_without_gaps():

@@ -14,6 +14,7 @@ from share_jobs import collect_ids
 from streaming_shard_gpt2 import PRELOAD, Settings, Share
 
 from llmpipe import Ledger, QualityFilter, World, load_tokenizer, open_source, run_ranks
+from llmpipe.launch import RankError
 
 SCRIPT = Path(__file__).parents[1] / "labs" / "streaming_shard_gpt2.py"
 
@@ -101,16 +102,47 @@ def test_four_ranks_give_the_ids_of_one_process_on_wikitext_2(wikitext_2):
     assert total["tokenize", "ids"].num_out == 2_357_942
 
 
+def test_four_ranks_give_the_ids_of_one_process_on_the_sample(monkeypatch):
+    monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
+    settings = settings_for(open_source("wikitext-2"), num_rows=20_000)
+    alone, rest, _ = collect_ids(World(), None, settings)
+    results = run_ranks(collect_ids, 4, settings, preload=PRELOAD)
+    everything = np.concatenate([part for ids, rest, _ in results for part in (ids, rest)])
+    assert np.array_equal(np.sort(everything), np.sort(np.concatenate((alone, rest))))
+    assert all(len(ids) for ids, _, _ in results)
+
+
 def write(path, texts):
-    pq.write_table(pa.table({"text": texts}), path)
+    pq.write_table(pa.table({"text": pa.array(texts, pa.string() if not texts else None)}), path)
     return path
 
 
-def test_nothing_left_after_filtering_is_no_crash(tmp_path):
-    done = run("--dataset", write(tmp_path / "short.parquet", ["", "short"] * 10), "--workers", 2)
-    assert done.returncode == 0, done.stderr
-    assert "n/a" in done.stdout
-    assert re.search(r"blank 10, too_short 10 +0 +0$", done.stdout, re.MULTILINE)
+NO_BATCH = {
+    "nothing kept": (
+        ["", "short"] * 10,
+        "20 rows were read, 0 kept .*'blank': 10, 'too_short': 10",
+    ),
+    "less than a block": (["a row that is long enough to be kept , but just one"], "1 kept"),
+    "no row": ([], "0 rows were read"),
+}
+
+
+@pytest.mark.parametrize("case", NO_BATCH)
+def test_a_corpus_without_a_batch_is_an_error_with_its_figures(tmp_path, case):
+    texts, message = NO_BATCH[case]
+    done = run("--dataset", write(tmp_path / "few.parquet", texts), "--workers", 2)
+    assert done.returncode == 1
+    assert re.search(rf"^error: no batch from .*{message}", done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_bad_row_in_one_rank_names_the_rank(tmp_path):
+    """The others' rows are fine; the error must not count rows as if there were one rank."""
+    texts = ["word " * 40] * 2000
+    texts[801] = None
+    settings = settings_for(open_source(write(tmp_path / "null.parquet", texts)))
+    with pytest.raises(RankError, match=r"in the share of rank 1 of 4: row 200 of column 'text'"):
+        run_ranks(collect_ids, 4, settings, preload=PRELOAD)
 
 
 def test_fewer_rows_than_ranks_leaves_some_without_work(tmp_path):
@@ -154,7 +186,8 @@ def test_a_bad_row_stops_all_ranks_and_is_named(tmp_path, case):
     done = run("--dataset", write(tmp_path / "bad.parquet", texts), "--workers", 2)
     assert done.returncode == 1
     assert message in done.stderr
-    assert re.search(r"error: rank \d", done.stderr)
+    assert "in the share of rank 0 of 1" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_a_column_of_another_name_is_named(tmp_path):

@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote
 
+from llmpipe.download import SAMPLE_TAG, holds_sample
 from llmpipe.kit.repository import Mirror, MirrorFile, Repository
 
 API = re.compile(
@@ -124,6 +125,7 @@ def describe(repository: Repository, name: str) -> dict:
 
 def information(repository: Repository, is_gated: bool, with_blobs: bool) -> dict:
     """The repository as `model_info` and `dataset_info` of `huggingface_hub` read it."""
+    card = repository.files.get("README.md")
     siblings = []
     for name in repository.files:
         entry = describe(repository, name)
@@ -137,7 +139,7 @@ def information(repository: Repository, is_gated: bool, with_blobs: bool) -> dic
         "private": False,
         "disabled": False,
         "gated": "auto" if is_gated else False,
-        "tags": [],
+        "tags": [SAMPLE_TAG] if card and holds_sample(card.location.parent) else [],
         "siblings": siblings,
     }
 

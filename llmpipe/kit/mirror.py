@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmpipe import sample
+from llmpipe.download import SAMPLE_MARK
 from llmpipe.origins import SAMPLE_STANDS_FOR
 
 ROWS_PER_GROUP = 1_000
@@ -38,7 +39,7 @@ ROWS = {
     "wikitext-103-raw-v1": {**WIKITEXT_2_ROWS, "train": 180_000},
     "plain_text": {"train": 25_000, "test": 25_000},
 }
-NOTE = "This is llmpipe's built-in sample: invented text under the names of the hub."
+NOTE = f"This is {SAMPLE_MARK}: invented text under the names of the hub."
 
 
 def rows_to_write(num_rows: Mapping[str, int] | int | None) -> dict[str, dict[str, int]]:

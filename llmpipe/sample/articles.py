@@ -19,9 +19,9 @@ PAGE_ROWS = 128
 NUM_PAGES = 96
 MAX_ARTICLES = 5  # on a page
 
-# Sentences in a paragraph, at about 150 characters a sentence, for WikiText-2's spread of lengths.
-PARAGRAPH_SENTENCES = [1] * 14 + [2] * 13 + [3] * 11 + [4] * 11 + [5] * 12 + [6] * 11 + [7] * 10
-PARAGRAPH_SENTENCES += [8] * 9 + [9] * 6 + [10] * 4 + [11] * 3 + [12] * 3 + [13] * 2 + [14] * 1
+# Sentences in a paragraph, at about 140 characters a sentence, for WikiText-2's spread of lengths.
+PARAGRAPH_SENTENCES = [1] * 21 + [2] * 19 + [3] * 12 + [4] * 8 + [5] * 9 + [6] * 12 + [7] * 13
+PARAGRAPH_SENTENCES += [8] * 15 + [9] * 14 + [10] * 10 + [11] * 8 + [12] * 6 + [13] * 4 + [14] * 3
 NAMED = 3  # besides the first sentence of a paragraph, one in so many has the article's name
 SPOILED_PAGES = 2  # one page of so many has a bad row
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import (
     ArrowBasedBuilder,
+    ClassLabel,
     Dataset,
     DatasetInfo,
     Features,
@@ -24,7 +25,7 @@ from llmpipe import sample
 
 FEATURES = {
     "articles": Features({"text": Value("string")}),
-    "reviews": Features({"text": Value("string"), "label": Value("int64")}),
+    "reviews": Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])}),
 }
 
 

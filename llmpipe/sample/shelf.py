@@ -23,8 +23,8 @@ class Shelf:
 
     A template has the subject in one place, written {X}, or {N} where it goes without the kind's
     article. It is kept as what stands `before` and `after` the name, for the first sentence of a
-    paragraph, and as a `whole` sentence with a stand-in. [The house of {X} // her house] says what
-    the stand-in is.
+    paragraph, and as a `whole` sentence with a stand-in, {X}'s with "its" or the kind's setting
+    `its`. [The house of {X} // her house] says what the stand-in is.
     """
 
     def __init__(
@@ -59,8 +59,9 @@ class Shelf:
         if "{N}" in template:
             return template.replace("{N}", "{X}"), template.replace("{N}", settings["noun"])
         stand_ins = settings["it"].replace(" | ", "|")
+        whose = template.replace("{X}'s", settings.get("its", "its"))
         other = f"{{{stand_ins}}}" if template.startswith("{X}") else stand_ins.split("|")[0]
-        return template.replace("{X}", article), template.replace("{X}", other)
+        return template.replace("{X}", article), whose.replace("{X}", other)
 
 
 def with_tails(dice: Dice, sentences: list[str], tails: list[str]) -> list[str]:

@@ -4,7 +4,7 @@ A kind of article (town, storm, ...) has `SHEETS` fact sheets: one river, one fo
 birth. Every template is filled in `VARIANTS` times, `DRAWS` times for each sheet, and an article
 keeps to one sheet, so that its sentences agree with each other. Slots of a template:
 
-    {X}             the subject: its name, or a stand-in such as "the town"
+    {X}             the subject: its name, or a stand-in such as "the town" ({X}'s becomes "its")
     {a|b|c}         one of these
     {crop}          one of the list `crop`; an "a" before a slot becomes "an" where it has to
     {@river}        the sheet's river; {@founder.last} the last word of a fact
