@@ -149,7 +149,8 @@ def no_batches(results: list[dict], settings: Settings) -> str:
     return (
         f"no batch from {settings.source.name}: {rows.num_in:,} rows were read, "
         f"{rows.num_out:,} kept (dropped: {dict(rows.dropped)}), {ids:,} ids in all, "
-        f"where a rank needs {settings.block_size} for a block; give more text, or a smaller --block-size"
+        f"where a rank needs {settings.block_size} for a block; give more text, "
+        "or a smaller --block-size"
     )
 
 
@@ -213,7 +214,8 @@ def totals(results: list[dict], alone: dict, opened: float, closed: float) -> st
         "ids in batches": ids,
         "from start to end": f"{total_s:.2f} s, {ids / total_s / 1e6:.2f} M ids/s",
         "from first batch to end": rate and f"{steady_s:.2f} s, {rate / 1e6:.2f} M ids/s",
-        "one rank alone": f"{alone['ids_per_s'] / 1e6:.2f} M ids/s, over its first {alone['steady_s']:.1f} s",
+        "one rank alone": f"{alone['ids_per_s'] / 1e6:.2f} M ids/s, "
+        f"over its first {alone['steady_s']:.1f} s",
         "speed-up": speed_up and f"{speed_up:.2f} with {num_ranks} ranks on {cores} cores",
         "parallel efficiency": speed_up
         and f"{speed_up / num_ranks:.0%} of {num_ranks} ranks, "

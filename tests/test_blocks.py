@@ -125,6 +125,16 @@ def test_wrong_remainder_policy_and_wrong_state_name_what_was_given():
         RollingBuffer(4).load_state_dict(buffer.state_dict())
 
 
+@pytest.mark.parametrize("pad_id", [-100, 2**40, "x", 1.5, True])
+def test_a_pad_id_that_does_not_fit_is_refused_and_loses_nothing(pad_id):
+    buffer = RollingBuffer(3)
+    buffer.push(np.array([7], np.uint16))
+    with pytest.raises((TypeError, ValueError), match="pad_id must be"):
+        buffer.finish("pad", pad_id)
+    assert buffer.ledger["chunk", "ids"].remainder == 1
+    assert buffer.finish("pad", 0).tolist() == [[7, 0, 0]]
+
+
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 9), max_size=30))
 def test_python_lists_are_welcome(ids):

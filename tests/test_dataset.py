@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from llmpipe import BlockDataset
+from llmpipe import BlockDataset, chunk
 
 BLOCKS = np.arange(20 * 8, dtype=np.uint32).reshape(20, 8) + 50_000
 
@@ -42,6 +42,19 @@ def test_both_collations_give_the_same_batches():
     assert by_hand["input_ids"].tolist() == BLOCKS[:2].tolist()
 
 
+def test_the_collators_of_transformers_take_the_rows():
+    from transformers import DataCollatorForLanguageModeling, default_data_collator
+
+    from llmpipe import load_tokenizer
+
+    tokenizer = load_tokenizer("gpt2").to_transformers()
+    tokenizer.pad_token = tokenizer.eos_token
+    for collator in (DataCollatorForLanguageModeling(tokenizer, mlm=False), default_data_collator):
+        loader = DataLoader(BlockDataset(BLOCKS % 64), batch_size=4, collate_fn=collator)
+        rows = torch.cat([batch["input_ids"] for batch in loader])
+        assert rows.tolist() == (BLOCKS % 64).tolist()
+
+
 def test_masking_labels_changes_neither_inputs_nor_blocks():
     dataset = BlockDataset(BLOCKS)
     batch = next(iter(DataLoader(dataset, batch_size=2, collate_fn=BlockDataset.collate)))
@@ -57,6 +70,13 @@ def test_indices_behave_like_a_list():
     for index in (20, -21):
         with pytest.raises(IndexError, match=f"block {index} of 20"):
             dataset[index]
+
+
+def test_a_pair_and_a_slice_are_refused():
+    with pytest.raises(TypeError, match="pass the blocks alone"):
+        BlockDataset(chunk(BLOCKS.ravel(), 8))
+    with pytest.raises(TypeError, match="integer"):
+        BlockDataset(BLOCKS)[0:2]
 
 
 @pytest.mark.parametrize("blocks", [np.zeros(5, np.int64), np.zeros((2, 2)), [["a"]]])

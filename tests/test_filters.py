@@ -192,6 +192,33 @@ def test_a_null_deep_in_a_stream_is_named_by_its_own_row():
         list(QualityFilter().stream(tables))
 
 
+def test_broken_utf8_is_named_by_its_row():
+    rows = pa.array([b"fine"] * 9000 + [b"\xff\xfe"])
+    broken = pa.Array.from_buffers(pa.string(), len(rows), rows.buffers())
+    with pytest.raises(ValueError, match="row 9000 of column 'text' is not valid text"):
+        QualityFilter()(pa.table({"text": broken}))
+
+
+@pytest.mark.parametrize("documents", [["a"], {"text": ["a"]}, "text"])
+def test_what_is_no_table_is_refused(documents):
+    with pytest.raises(TypeError, match="Arrow table with a column 'text', not a"):
+        QualityFilter()(documents)
+
+
+def test_a_dataset_dict_is_told_to_choose_a_split():
+    from datasets import Dataset, DatasetDict
+
+    with pytest.raises(TypeError, match=r"filter one split of the DatasetDict: \['train'\]"):
+        QualityFilter()(DatasetDict(train=Dataset.from_dict({"text": ["a"]})))
+
+
+def test_other_kinds_of_strings_are_filtered_too():
+    texts = ["", "long enough to be kept by the filter of forty"] * 3
+    for kind in (pa.string_view(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())):
+        kept, _ = QualityFilter()(pa.table({"text": pa.array(texts).cast(kind)}))
+        assert kept["text"].to_pylist() == texts[1::2]
+
+
 def test_a_missing_column_names_those_there_are():
     with pytest.raises(KeyError, match=r"no column 'text'; there are \['txt', 'id'\]"):
         QualityFilter()(pa.table({"txt": ["a"], "id": [1]}))

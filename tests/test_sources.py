@@ -146,6 +146,13 @@ WRONG = {
         r"no split 'test'; it has \['train'\]",
     ),
     "negative": (lambda _: open_source("python-docs").load(num_rows=-1), ValueError, "got -1"),
+    "nothing": (lambda _: open_source(""), TypeError, "name a source"),
+    "none": (lambda _: open_source(None), TypeError, "name a source"),
+    "config": (
+        lambda _: open_source("imdb", "other"),
+        ValueError,
+        "imdb is config 'plain_text' of stanfordnlp/imdb, not 'other'",
+    ),
     "fraction": (lambda _: open_source("python-docs").load(num_rows=0.5), TypeError, "got 0.5"),
 }
 
@@ -155,6 +162,26 @@ def test_what_cannot_be_is_refused_with_what_can(tmp_path, case):
     ask, error, message = WRONG[case]
     with pytest.raises(error, match=message):
         ask(tmp_path)
+
+
+def test_files_of_different_columns_are_refused(tmp_path):
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"text": [5]}), tmp_path / "2.parquet")
+    for streaming in (False, True):
+        with pytest.raises(ValueError, match=r"2.parquet has the columns .*int64.* but .*string"):
+            open_source(tmp_path).load(streaming=streaming)
+
+
+def test_a_parquet_file_without_rows_is_an_empty_corpus(tmp_path):
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "none.parquet")
+    source = open_source(tmp_path / "none.parquet")
+    assert list(source.load()) == list(source.load(streaming=True)) == []
+
+
+def test_names_of_files_are_not_patterns_and_marks_are_no_text(tmp_path):
+    (tmp_path / "we[1]rd.TXT").write_text("\ufefffirst\n", encoding="utf-8")
+    for streaming in (False, True):
+        assert texts_of(open_source(tmp_path).load(streaming=streaming)) == ["first"]
 
 
 def test_files_of_mixed_formats_are_refused(rows):

@@ -81,6 +81,39 @@ def test_ids_equal_those_of_tokenizers_on_any_text(tokenizer, reference, documen
     tokens.ledger.check()
 
 
+def test_gpt2_is_exact_next_to_every_code_point(reference, tokenizer):
+    """What a character is to a tokenizer shows in how it takes a contraction behind it."""
+    if tokenizer.name != "gpt2":
+        pytest.skip("a question of GPT-2's regular expression; WordPiece has none")
+    points = [point for point in range(1, 0x110000) if not 0xD800 <= point < 0xE000]
+    for start in range(0, len(points), 200_000):
+        documents = [f"{chr(point)}'ll" for point in points[start : start + 200_000]]
+        tokens = tokenizer.encode(documents)
+        expected = [row.ids for row in reference.encode_batch_fast(documents)]
+        assert tokens.offsets.tolist() == np.cumsum([0, *map(len, expected)]).tolist()
+        assert tokens.ids.tolist() == [id for row in expected for id in row]
+
+
+def test_added_tokens_that_are_no_control_tokens_keep_their_id(folder):
+    def add(text):
+        contents = json.loads(text)
+        number = 1 + max(contents["model"]["vocab"].values())
+        token = {"id": number, "content": "llmpipe", "special": False, "single_word": False}
+        token |= {"lstrip": False, "rstrip": False, "normalized": False}
+        contents["added_tokens"].append(token)
+        return json.dumps(contents)
+
+    edit(folder / "tokenizer.json", add)
+    for older in ("merges.txt", "vocab.json", "vocab.txt"):
+        (folder / older).unlink(missing_ok=True)
+    ours = load_tokenizer(str(folder))
+    reference = Reference.from_file(str(folder / "tokenizer.json"))
+    reference.encode_special_tokens = True
+    text = "learn llmpipe <|endoftext|> [SEP]"
+    assert ours.encode(text).ids.tolist() == reference.encode(text).ids
+    assert ours.vocab_size - 1 in ours.encode(text).ids
+
+
 def test_control_tokens_in_a_text_stay_text_unless_asked_for(tokenizer):
     written = "".join(tokenizer.control_ids)
     controls = set(tokenizer.control_ids.values())
@@ -107,6 +140,7 @@ def test_any_kind_of_column_gives_the_same_tokens(tokenizer):
         dataset["text"],
         pa.array(documents),
         pa.array(documents, pa.large_string()),
+        pa.array(documents, pa.string_view()),
         pa.array(documents).dictionary_encode(),
         pa.chunked_array([documents[:10], documents[10:]]),
         tuple(documents),
@@ -138,6 +172,8 @@ BAD_TEXTS = {
         ValueError,
         "row 999 of column 'text' is not valid text",
     ),
+    "a mapping": ({"text": ["a"]}, TypeError, "a dict is no column of text"),
+    "a set": ({"a"}, TypeError, "a set is no column of text"),
     "numbers in Arrow": (pa.array([1, 2]), TypeError, "holds int64, not text"),
 }
 
@@ -286,6 +322,30 @@ def test_a_missing_or_cut_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=rf"{name} is missing; the folder holds"):
         load_tokenizer(str(folder))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_file_that_holds_something_else_is_named(folder, name):
+    edit(folder / name, lambda _: "[1, 2]")
+    with pytest.raises(ValueError, match=rf"{name} holds a list, not an object"):
+        load_tokenizer(str(folder))
+
+
+def test_a_tokenizer_that_tokenizers_cannot_load_is_one_error(folder):
+    edit(
+        folder / "tokenizer.json",
+        lambda text: json.dumps({**json.loads(text), "pre_tokenizer": {"type": "Unheard"}}),
+    )
+    with pytest.raises(ValueError, match=r"tokenizers cannot load this tokenizer\.json"):
+        load_tokenizer(str(folder))
+
+
+def test_a_folder_in_the_way_does_not_shadow_a_short_name(tmp_path, monkeypatch):
+    (tmp_path / "gpt2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_tokenizer("gpt2").vocab_size > 8000
+    with pytest.raises(ValueError, match="name a tokenizer"):
+        load_tokenizer("")
 
 
 def test_older_files_that_disagree_are_named(folder):
