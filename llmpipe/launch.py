@@ -61,8 +61,8 @@ def run_ranks(
     `heartbeat_timeout_s`; TypeError, before anything is started, for what cannot be sent to a
     rank. SIGTERM becomes `SystemExit(143)`. No rank outlives this call, however it ends.
 
-    >>> run_ranks(square_rank, 3)  # def square_rank(world, send): return world.rank**2
-    [0, 1, 4]
+    With `def square_rank(world, send): return world.rank**2` in a module,
+    `run_ranks(square_rank, 3)` gives `[0, 1, 4]`.
     """
     if isinstance(world_size, bool) or not isinstance(world_size, int):
         raise TypeError(f"world_size must be an int, got {world_size!r}")

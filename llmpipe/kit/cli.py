@@ -3,6 +3,7 @@
 llmpipe mirror FOLDER            write the built-in sample, laid out as the hub
 llmpipe serve FOLDER             be the hub for this machine
 llmpipe serve --host 0.0.0.0     be the hub for the room, with what LLMPIPE_MIRROR holds
+llmpipe bench lab1               measure a lab against its classic way, on this machine
 """
 
 from __future__ import annotations
@@ -95,6 +96,53 @@ def serve(
             raise fail(str(error)) from None
         except OSError as error:
             raise fail(explain(error, host, port)) from None
+
+
+@app.command()
+def bench(
+    lab: Annotated[str, typer.Argument(help="Which lab: lab1.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="What `open_source` takes; by default the lab's own.")
+    ] = None,
+    num_rows: Annotated[
+        int | None, typer.Option(min=1, help="At most so many rows; else all.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each way, in turn.")] = 3,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the times, as PNG.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers, as JSON.")
+    ] = None,
+) -> None:
+    """Measure a lab's pipeline against the classic one, in the same run, and compare their ids."""
+    import json
+
+    from rich.console import Console
+
+    from llmpipe.kit import bench as benches
+    from llmpipe.kit.bench_report import bench_figure, bench_table
+
+    if lab not in benches.BENCHES:
+        raise fail(f"no bench for {lab!r}; there is {', '.join(benches.BENCHES)}")
+    for file in filter(None, (plot, json_file)):
+        if not file.absolute().parent.is_dir():
+            raise fail(f"cannot write {file}: there is no folder {file.absolute().parent}")
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    try:
+        report = benches.run_bench(lab, dataset, num_rows, repeats, say)
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        raise fail(str(error)) from None
+    Console().print(bench_table(benches.BENCHES[lab], report))
+    if json_file:
+        json_file.write_text(json.dumps({lab: report}, indent=2) + "\n", encoding="utf-8")
+    if plot:
+        plot.write_bytes(bench_figure(benches.BENCHES[lab], report).png())
+    if not (report["ids_equal"] and report["blocks_equal"]):
+        raise fail("the two ways gave different ids: the ratio compares different work")
 
 
 def explain(error: OSError, host: str, port: int) -> str:

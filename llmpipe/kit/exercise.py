@@ -1,0 +1,172 @@
+"""What an exercise is, and how a wrong answer is found: inputs from small to large, then shrunk."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+LONGEST_SHOWN = 300  # characters of an input or an output in a message
+
+
+class Exercise:
+    """One exercise; each lab's are subclasses, and the arguments of their methods are the input.
+
+    An input is a tuple of plain data (numbers, strings, lists), so that it can be copied, shrunk
+    and shown; `arguments` makes of it what the student's function is called with.
+    """
+
+    name: str
+    signature: str
+    task: str  # Markdown of at most 60 words, for the notebook
+
+    def inputs(self) -> Iterable[tuple]:
+        """Inputs to try, from small to large. The first to fail is the one that is shown."""
+        raise NotImplementedError
+
+    def due(self, *data: Any) -> Any:
+        """The right output for an input."""
+        raise NotImplementedError
+
+    def why(self, *data: Any) -> str:
+        """In a few words, how the right output comes about."""
+        raise NotImplementedError
+
+    def allowed(self, *data: Any) -> bool:
+        """Whether an input keeps to what the task promises; a shrunk one must."""
+        return True
+
+    def arguments(self, *data: Any) -> tuple:
+        """What the student's function is called with: fresh at each call, so that it can be
+        changed without harm."""
+        return copy.deepcopy(data)
+
+    def shown(self, *data: Any) -> str:
+        """The call as one would type it."""
+        return f"{self.name}({', '.join(map(repr, data))})"
+
+    def shown_output(self, value: Any) -> str:
+        """An output, the student's or the right one, for a message."""
+        return repr(value)
+
+    @property
+    def stub(self) -> str:
+        """The code cell to start from."""
+        return f"def {self.signature}:\n    raise NotImplementedError"
+
+
+class Attempt:
+    """One student's function on an exercise; `current` is the input it is at work on."""
+
+    def __init__(self, exercise: Exercise, function: Any) -> None:
+        self.exercise, self.function = exercise, function
+        self.current: tuple | None = None
+        self.num_tried = 0
+
+    def counterexample(self) -> str | None:
+        """The smallest input found that breaks the function, in words; None if there is none.
+
+        Raises NotImplementedError where the function does so on its first input.
+        """
+        for data in self.exercise.inputs():
+            if self.failure(*data):
+                return self.failure(*self._shrunk(data))
+        return None
+
+    def failure(self, *data: Any) -> str | None:
+        """What is wrong on one input, as three lines, or None."""
+        exercise = self.exercise
+        self.current = data
+        first, self.num_tried = self.num_tried == 0, self.num_tried + 1
+        due = exercise.due(*data)
+        try:
+            got = plain(self.function(*exercise.arguments(*data)))
+            if alike(got, due):
+                return None
+            came_out = cut(exercise.shown_output(got))
+        except NotImplementedError:
+            if first:
+                raise
+            came_out = "NotImplementedError"
+        except (Exception, SystemExit) as error:  # whatever it is, the student is shown it
+            came_out = cut(f"{type(error).__name__}: {error}".splitlines()[0])
+        return (
+            f"  input      {cut(exercise.shown(*data))}\n"
+            f"  came out   {came_out}\n"
+            f"  was due    {cut(exercise.shown_output(due))}   ({exercise.why(*data)})"
+        )
+
+    def _shrunk(self, data: tuple) -> tuple:
+        """The smallest input that still fails, by making one part of it simpler at a time."""
+        for smaller in simpler(data):
+            if self.exercise.allowed(*smaller) and self.failure(*smaller):
+                return self._shrunk(tuple(smaller))
+        return data
+
+
+def simpler(value: Any) -> Iterator[Any]:
+    """Values one step simpler: shorter, or with one part simpler; the boldest step first.
+
+    >>> list(simpler([4])), list(simpler("ab"))
+    ([[], [2], [0], [2], [3]], ['', 'b', 'a'])
+    """
+    if isinstance(value, tuple):
+        for index, part in enumerate(value):
+            for smaller in simpler(part):
+                yield (*value[:index], smaller, *value[index + 1 :])
+    elif isinstance(value, (str, list)):
+        step = len(value)
+        while step:
+            for start in range(0, len(value), step):
+                yield value[:start] + value[start + step :]
+            step //= 2
+        if isinstance(value, list):
+            if value and all(type(part) is int and part > 1 for part in value):
+                yield [part // 2 for part in value]  # keeps their proportions
+            for index, part in enumerate(value):
+                for smaller in simpler(part):
+                    yield [*value[:index], smaller, *value[index + 1 :]]
+    elif isinstance(value, int):
+        yield from sorted({0, value // 2, value - 1} & set(range(value)))
+
+
+def plain(value: Any) -> Any:
+    """Arrays, tensors and tuples as lists, NumPy's numbers as Python's: to compare and to show.
+
+    >>> import numpy as np
+    >>> plain((np.arange(2), np.int64(5)))
+    [[0, 1], 5]
+    """
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    return value
+
+
+def alike(got: Any, due: Any) -> bool:
+    """Whether an output is right: whole numbers exactly, and as such; others to nine digits.
+
+    >>> alike(True, 1), alike(1.0, 1), alike(1, 1.0), alike([0.1 + 0.2], [0.3])
+    (True, False, True, True)
+    """
+    if isinstance(due, list):
+        same_length = isinstance(got, list) and len(got) == len(due)
+        return same_length and all(map(alike, got, due))
+    if isinstance(due, dict):
+        same_keys = isinstance(got, dict) and got.keys() == due.keys()
+        return same_keys and all(alike(got[key], due[key]) for key in due)
+    if isinstance(due, float):
+        return isinstance(got, Real) and math.isclose(got, due, rel_tol=1e-9)
+    if isinstance(due, int):
+        return isinstance(got, Integral) and got == due
+    return type(got) is type(due) and got == due
+
+
+def cut(text: str) -> str:
+    """`text` if it is short enough for a message, else its beginning."""
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 4] + " ..."

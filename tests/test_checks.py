@@ -1,0 +1,731 @@
+"""The self-checks: right answers of any style pass, wrong ones a smallest counterexample."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import solutions
+import torch
+
+from llmpipe import RollingBuffer, chunk
+from llmpipe.kit import checks, marks
+from llmpipe.kit.answers import cell_statements, statements, statements_for
+from llmpipe.kit.checks import EXERCISES, LABS, check, examine
+from llmpipe.kit.exercise import Exercise, simpler
+
+# Right answers, in other styles than the solutions'.
+
+
+def rule_by_counting(text):
+    balance = 0
+    for character in text:
+        if character.isalpha():
+            balance += 1 if character.isupper() else -1
+    return "shouting" if balance > 0 else None
+
+
+def rule_by_numpy(text):
+    letters = np.array([c for c in text if c.isalpha()], dtype="<U1")
+    return "shouting" if len(letters) and np.char.isupper(letters).mean() > 0.5 else None
+
+
+def rule_by_filters(text):
+    letters = "".join(filter(str.isalpha, text))
+    if not letters:
+        return None
+    return ("shouting", None)[len(list(filter(str.isupper, letters))) / len(letters) <= 0.5]
+
+
+def lost_by_recursion(lengths, batch_size, block_size):
+    if not lengths:
+        return 0
+    here = sum(lengths[:batch_size]) % block_size
+    return here + lost_by_recursion(lengths[batch_size:], batch_size, block_size)
+
+
+def lost_by_numpy(lengths, batch_size, block_size):
+    lengths = np.array(lengths, dtype=int)
+    padded = np.pad(lengths, (0, -len(lengths) % batch_size)).reshape(-1, batch_size)
+    return (padded.sum(axis=1) % block_size).sum()
+
+
+def lost_by_running_total(lengths, batch_size, block_size):
+    lost = waiting = 0
+    while lengths:
+        waiting += lengths.pop(0)  # changing the argument is bad manners, not a wrong answer
+        batch_size_left = getattr(lost_by_running_total, "left", batch_size) - 1
+        if batch_size_left == 0 or not lengths:
+            lost, waiting, batch_size_left = lost + waiting % block_size, 0, batch_size
+        lost_by_running_total.left = batch_size_left
+    vars(lost_by_running_total).pop("left", None)
+    return lost
+
+
+def padded_by_loop(ids, block_size, pad_id):
+    blocks, mask, ids = [], [], ids.tolist()
+    while ids:
+        row, ids = ids[:block_size], ids[block_size:]
+        mask.append([True] * len(row) + [False] * (block_size - len(row)))
+        blocks.append(row + [pad_id] * (block_size - len(row)))
+    return blocks, mask
+
+
+def padded_by_torch(ids, block_size, pad_id):
+    ids = torch.from_numpy(ids)
+    gap = -len(ids) % block_size
+    blocks = torch.nn.functional.pad(ids, (0, gap), value=pad_id).reshape(-1, block_size)
+    mask = torch.nn.functional.pad(torch.ones_like(ids), (0, gap)).reshape(-1, block_size)
+    return blocks, mask
+
+
+def padded_by_rolling_buffer(ids, block_size, pad_id):
+    both = []
+    for row, filler in ((ids, pad_id), (np.ones_like(ids), 0)):
+        buffer = RollingBuffer(block_size)
+        both.append(np.concatenate((buffer.push(row), buffer.finish("pad", filler))))
+    return both
+
+
+def good_by_loop(measure, sizes, tolerance):
+    rates = []
+    for size in sizes:
+        rates.append(measure(size))
+    for size, rate in zip(sizes, rates, strict=True):
+        if max(rates) - rate <= tolerance * max(rates):
+            return size
+    return None
+
+
+def good_by_numpy(measure, sizes, tolerance):
+    rates = np.array([measure(size) for size in sizes])
+    return np.array(sizes)[np.argmax(rates / rates.max() >= 1 - tolerance)]
+
+
+def good_by_recursion(measure, sizes, tolerance):
+    def best_and_answer(left):
+        if not left:
+            return 0, []
+        rate = measure(left[0])
+        best, later = best_and_answer(left[1:])
+        best = max(best, rate)
+        return best, [(left[0], rate), *later]
+
+    best, measured = best_and_answer(sizes)
+    return [size for size, rate in measured if rate / best >= 1 - tolerance][0]  # noqa: RUF015
+
+
+def measured_by_comprehension(ids, block_sizes, epoch, clock):
+    def one(blocks):
+        epoch(blocks)
+        start, _, end = clock(), epoch(blocks), clock()
+        return np.float64(blocks.size / (end - start))
+
+    return {size: one(chunk(ids, size).blocks) for size in block_sizes}
+
+
+def measured_by_lists(ids, block_sizes, epoch, clock):
+    rates = {}
+    for size in block_sizes:
+        blocks = [ids[i : i + size].tolist() for i in range(0, len(ids) - size + 1, size)]
+        epoch(blocks)
+        start = clock()
+        epoch(blocks)
+        rates[size] = len(blocks) * size / (clock() - start)
+    return rates
+
+
+def measured_warm_ups_first(ids, block_sizes, epoch, clock):
+    cut = [ids[: len(ids) - len(ids) % size].reshape(-1, size) for size in block_sizes]
+    for blocks in cut:
+        epoch(blocks)
+    stamps = [clock()]
+    for blocks in cut:
+        epoch(blocks)
+        stamps.append(clock())
+    return {b.shape[1]: b.size / s for b, s in zip(cut, np.diff(stamps), strict=True)}
+
+
+RIGHT_ANSWERS = {
+    "my_rule": [rule_by_counting, rule_by_numpy, rule_by_filters],
+    "ids_lost": [lost_by_recursion, lost_by_numpy, lost_by_running_total],
+    "chunk_padded": [padded_by_loop, padded_by_torch, padded_by_rolling_buffer],
+    "smallest_good_batch_size": [good_by_loop, good_by_numpy, good_by_recursion],
+    "measure_block_sizes": [
+        measured_by_comprehension,
+        measured_by_lists,
+        measured_warm_ups_first,
+    ],
+}
+
+
+def test_every_exercise_has_right_answers_of_three_styles():
+    assert RIGHT_ANSWERS.keys() == EXERCISES.keys()
+    assert min(map(len, RIGHT_ANSWERS.values())) >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        pytest.param(name, answer, id=answer.__name__)
+        for name, answers in RIGHT_ANSWERS.items()
+        for answer in [*answers, getattr(solutions, name)]
+    ],
+)
+def test_a_right_answer_of_any_style_is_right(name, answer, capsys):
+    result = check(name, answer)
+    assert result.state == "right", result.message
+    assert result.right
+    assert capsys.readouterr().out == result.message + "\n"
+    assert int(result.message.split()[-2].replace(",", "")) > 50  # inputs tried
+
+
+def share_of(text, part, whole):
+    return sum(map(part, text)) > sum(map(whole, text)) / 2
+
+
+def capitals_ascii(text):
+    letters = [c for c in text if c.isalpha()]
+    return "shouting" if sum("A" <= c <= "Z" for c in letters) > len(letters) / 2 else None
+
+
+def rule_divides(text):
+    letters = [c for c in text if c.isalpha()]
+    return "shouting" if sum(c.isupper() for c in letters) / len(letters) > 0.5 else None
+
+
+def padded_with(gap_of, mask_of, ids, block_size, pad_id):
+    gap = gap_of(len(ids), block_size)
+    padded = np.concatenate([ids, np.full(gap, pad_id, int)])
+    mask = mask_of(padded, len(ids), pad_id)
+    return padded.reshape(-1, block_size), mask.reshape(-1, block_size)
+
+
+def gap_right(count, block_size):
+    return -count % block_size
+
+
+def mask_right(padded, count, pad_id):
+    return (np.arange(len(padded)) < count).astype(int)
+
+
+def measured_with(rate, warm_up=True):
+    def answer(ids, block_sizes, epoch, clock):
+        rates = {}
+        for size in block_sizes:
+            blocks = chunk(ids, size).blocks
+            if warm_up:
+                epoch(blocks)
+            start = clock()
+            epoch(blocks)
+            rates[size] = rate(ids, blocks, clock() - start)
+        return rates
+
+    return answer
+
+
+def warm_up_once(ids, block_sizes, epoch, clock):
+    epoch(chunk(ids, block_sizes[0]).blocks)
+    return measured_with(lambda ids, blocks, s: blocks.size / s, warm_up=False)(
+        ids, block_sizes, epoch, clock
+    )
+
+
+def stop_when_gain_is_small(measure, sizes, tolerance):
+    rates = [measure(size) for size in sizes]
+    for index in range(len(sizes) - 1):
+        if rates[index] >= (1 - tolerance) * rates[index + 1]:
+            return sizes[index]
+    return sizes[-1]
+
+
+def good_if(enough):
+    def answer(measure, sizes, tolerance):
+        rates = {size: measure(size) for size in sizes}
+        return next(s for s in sizes if enough(rates[s], max(rates.values()), tolerance))
+
+    return answer
+
+
+# Each wrong answer: what is wrong with it, the function, the smallest input, came out, was due.
+WRONG_ANSWERS = {
+    "my_rule": [
+        ("true for a reason", lambda t: rule_by_counting(t) is not None, "''", "False", "None"),
+        (
+            "share of all characters",
+            lambda t: "shouting" if share_of(t, str.isupper, lambda c: True) else None,
+            "'A '",
+            "None",
+            "'shouting'",
+        ),
+        (
+            "half is enough",
+            lambda t: (
+                "shouting"
+                if (n := sum(map(str.isupper, t))) and 2 * n >= sum(map(str.isalpha, t))
+                else None
+            ),
+            "'Aa'",
+            "'shouting'",
+            "None",
+        ),
+        ("isupper", lambda t: "shouting" if t.isupper() else None, "'AAa'", "None", "'shouting'"),
+        ("only ASCII", capitals_ascii, "'É'", "None", "'shouting'"),
+        ("no letters", rule_divides, "''", "ZeroDivisionError: division by zero", "None"),
+        (
+            "a reason of its own each time",
+            lambda t: f"shouting {len(t)}" if rule_by_counting(t) else None,
+            "'A'",
+            "'shouting 1'",
+            "'shouting'",
+        ),
+    ],
+    "ids_lost": [
+        (
+            "one chunk over all",
+            lambda lengths, batch, block: sum(lengths) % block,
+            "[1, 1], batch_size=1, block_size=2",
+            "0",
+            "2",
+        ),
+        (
+            "each document by itself",
+            lambda lengths, batch, block: sum(n % block for n in lengths),
+            "[1, 1], batch_size=2, block_size=2",
+            "2",
+            "0",
+        ),
+        (
+            "the last map batch forgotten",
+            lambda lengths, batch, block: sum(
+                sum(lengths[i : i + batch]) % block
+                for i in range(0, len(lengths) - batch + 1, batch)
+            ),
+            "[1], batch_size=2, block_size=2",
+            "0",
+            "1",
+        ),
+        (
+            "padding instead of loss",
+            lambda lengths, batch, block: sum(
+                -sum(lengths[i : i + batch]) % block for i in range(0, len(lengths), batch)
+            ),
+            "[1], batch_size=1, block_size=3",
+            "2",
+            "1",
+        ),
+        (
+            "a fraction",
+            lambda lengths, batch, block: float(lost_by_recursion(lengths, batch, block)),
+            "[], batch_size=1, block_size=1",
+            "0.0",
+            "0",
+        ),
+        (
+            "two arguments",
+            lambda lengths, batch: 0,
+            "[], batch_size=1, block_size=1",
+            "TypeError",
+            "0",
+        ),
+    ],
+    "chunk_padded": [
+        (
+            "the mask asks for the value",
+            lambda *a: padded_with(gap_right, lambda p, n, pad: (p != pad).astype(int), *a),
+            "np.array([9]), block_size=1, pad_id=9",
+            "blocks [[9]], attention_mask [[0]]",
+            "blocks [[9]], attention_mask [[1]]",
+        ),
+        (
+            "a full block gets another of padding",
+            lambda *a: padded_with(lambda n, b: b - n % b, mask_right, *a),
+            "np.array([], dtype=int), block_size=1, pad_id=0",
+            "blocks [[0]], attention_mask [[0]]",
+            "blocks [], attention_mask []",
+        ),
+        (
+            "the last block dropped",
+            lambda ids, b, pad: (chunk(ids, b).blocks, np.ones_like(chunk(ids, b).blocks)),
+            "np.array([1]), block_size=2, pad_id=0",
+            "blocks [], attention_mask []",
+            "blocks [[1, 0]], attention_mask [[1, 0]]",
+        ),
+        (
+            "the mask turned around",
+            lambda *a: padded_with(gap_right, lambda *m: 1 - mask_right(*m), *a),
+            "np.array([1]), block_size=1, pad_id=0",
+            "attention_mask [[0]]",
+            "attention_mask [[1]]",
+        ),
+        (
+            "no mask",
+            lambda *a: padded_with(gap_right, mask_right, *a)[0],
+            "np.array([], dtype=int), block_size=1, pad_id=0",
+            "[]",
+            "blocks [], attention_mask []",
+        ),
+        (
+            "a list added to an array",
+            lambda ids, b, pad: ((ids + [pad] * (-len(ids) % b)).reshape(-1, b), ids),
+            "np.array([1]), block_size=1, pad_id=0",
+            "blocks [], attention_mask [1]",
+            "blocks [[1]], attention_mask [[1]]",
+        ),
+    ],
+    "smallest_good_batch_size": [
+        (
+            "the fastest",
+            lambda measure, sizes, tolerance: max(sizes, key=measure),
+            "{1: 1, 2: 2}.get, [1, 2], tolerance=0.5",
+            "2",
+            "1",
+        ),
+        (
+            "the first that gains little",
+            stop_when_gain_is_small,
+            "{1: 1, 2: 1, 4: 2}.get, [1, 2, 4], tolerance=0.25",
+            "1",
+            "4",
+        ),
+        (
+            "more than, where at least is asked",
+            good_if(lambda rate, best, tolerance: rate > (1 - tolerance) * best or rate == best),
+            "{1: 1, 2: 2}.get, [1, 2], tolerance=0.5",
+            "2",
+            "1",
+        ),
+        (
+            "the tolerance as a rate",
+            good_if(lambda rate, best, tolerance: rate >= tolerance * best),
+            "{1: 1, 2: 2}.get, [1, 2], tolerance=0.25",
+            "1",
+            "2",
+        ),
+        (
+            "the rate for the size",
+            lambda measure, sizes, tolerance: max(measure(size) for size in sizes),
+            "{1: 2}.get, [1], tolerance=0.25",
+            "2",
+            "1",
+        ),
+        (
+            "measures twice",
+            lambda measure, sizes, tolerance: next(
+                s for s in sizes if measure(s) >= (1 - tolerance) * max(map(measure, sizes))
+            ),
+            "[1], tolerance=0.25",
+            "RuntimeError: size 1 was measured before: keep its rate",
+            "1",
+        ),
+    ],
+    "measure_block_sizes": [
+        (
+            "the remainder counted",
+            measured_with(lambda ids, blocks, seconds: len(ids) / seconds),
+            "np.arange(3), [2]",
+            "{2: 1.5}",
+            "{2: 1.0}",
+        ),
+        (
+            "blocks a second",
+            measured_with(lambda ids, blocks, seconds: len(blocks) / seconds),
+            "np.arange(2), [2]",
+            "{2: 0.5}",
+            "{2: 1.0}",
+        ),
+        (
+            "seconds an id",
+            measured_with(lambda ids, blocks, seconds: seconds / blocks.size),
+            "np.arange(1), [1]",
+            "{1: 2.0}",
+            "{1: 0.5}",
+        ),
+        (
+            "no warm-up",
+            measured_with(lambda ids, blocks, s: blocks.size / s, warm_up=False),
+            "np.arange(1), [1]",
+            "{1: 0.1}",
+            "{1: 0.5}",
+        ),
+        ("warmed up for one size only", warm_up_once, "np.arange(2), [1, 2]", "2: 0.2", "2: 1.0"),
+        (
+            "the ids themselves",
+            lambda ids, sizes, epoch, clock: epoch(ids),
+            "np.arange(1), [1]",
+            "TypeError: epoch takes blocks of shape (B, T), got (1,)",
+            "{1: 0.5}",
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_typical_wrong_answers_get_their_smallest_counterexample(name):
+    assert len(WRONG_ANSWERS[name]) >= 4
+    for what, answer, smallest, came_out, due in WRONG_ANSWERS[name]:
+        result = examine(EXERCISES[name], answer)
+        assert result.state == "wrong", what
+        title, call, got, was_due = result.message.split("\n")
+        assert title == f"{name}: wrong"
+        assert call.startswith(f"  input      {name}("), what
+        assert smallest in call, (what, call)
+        assert got.startswith("  came out   "), (what, got)
+        assert came_out in got, (what, got)
+        assert was_due.startswith("  was due    "), (what, was_due)
+        assert due in was_due, (what, was_due)
+
+
+def test_each_wrong_answer_is_wrong_on_nothing_smaller():
+    """No input that is tried before the one shown breaks the function, and none simpler."""
+    names = 0
+    for name, rows in WRONG_ANSWERS.items():
+        exercise = EXERCISES[name]
+        for what, answer, *_ in rows:
+            attempt = checks.Attempt(exercise, answer)
+            attempt.counterexample()
+            shown = examine(exercise, answer).message
+            failing = next(data for data in exercise.inputs() if attempt.failure(*data))
+            smallest = attempt._shrunk(failing)
+            assert exercise.shown(*smallest) in shown, what
+            for smaller in simpler(smallest):
+                assert not (exercise.allowed(*smaller) and attempt.failure(*smaller)), what
+            names += 1
+    assert names >= 20
+
+
+class OnlyLarge(Exercise):
+    name, signature, task = "only_large", "only_large(numbers)", "Sum."
+
+    def inputs(self):
+        yield ([],)
+        yield (list(range(100, 160)),)
+
+    def due(self, numbers):
+        return sum(numbers)
+
+    def why(self, numbers):
+        return "sum"
+
+
+def test_a_large_counterexample_is_shrunk_to_the_smallest():
+    result = examine(OnlyLarge(), lambda numbers: sum(n if n < 117 else 0 for n in numbers))
+    assert "only_large([117])" in result.message
+    result = examine(OnlyLarge(), lambda numbers: sum(numbers) if len(numbers) < 5 else 0)
+    assert "only_large([0, 0, 0, 0, 1])" in result.message
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_not_attempted_is_said_and_the_notebook_goes_on(name, capsys):
+    namespace = {"np": np}
+    exec(EXERCISES[name].stub, namespace)
+    for answer in (namespace[name], None, ...):
+        assert check(name, answer).state == "not attempted"
+        assert "not attempted yet" in capsys.readouterr().out
+
+
+def test_not_implemented_for_some_inputs_only_is_wrong():
+    def half_done(text):
+        if text == "A":
+            raise NotImplementedError
+
+    result = examine(EXERCISES["my_rule"], half_done)
+    assert result.state == "wrong"
+    assert "my_rule('A')\n  came out   NotImplementedError" in result.message
+
+
+@pytest.mark.parametrize(
+    "end", [SystemExit("bye"), RecursionError("too deep"), AssertionError("\n two\nlines")]
+)
+def test_an_exception_of_the_student_is_one_line_of_the_message(end):
+    def answer(text):
+        raise end
+
+    message = examine(EXERCISES["my_rule"], answer).message
+    assert f"came out   {type(end).__name__}: " in message
+    assert len(message.splitlines()) == 4
+
+
+def test_endless_recursion_is_wrong_with_its_exception():
+    def again(text):
+        return again(text)
+
+    assert "RecursionError" in examine(EXERCISES["my_rule"], again).message
+
+
+def test_what_is_no_function_is_wrong():
+    assert "a function is due, came 7" in examine(EXERCISES["ids_lost"], 7).message
+
+
+def test_outputs_that_cannot_be_compared_are_wrong_not_errors():
+    class Stubborn:
+        def __eq__(self, other):
+            raise RuntimeError("no")
+
+        __hash__ = None
+
+    for output in (Stubborn(), object(), [[1], [2, 3]], {"a": Stubborn()}, np.zeros((2, 2))):
+        for exercise in EXERCISES.values():
+            assert examine(exercise, lambda *_, output=output: output).state == "wrong"
+
+
+def never_ends(*_):
+    while True:
+        pass
+
+
+def never_ends_and_catches(*_):
+    while True:
+        try:
+            time.sleep(0.01)
+        except Exception:
+            continue
+
+
+def fills_the_memory(*_):
+    rows = []
+    while True:
+        rows.append([0] * 1000)
+
+
+@pytest.mark.parametrize(
+    ("answer", "bound"),
+    [(never_ends, "1 s"), (never_ends_and_catches, "1 s"), (fills_the_memory, "200 MB")],
+)
+def test_code_without_end_is_stopped_and_its_input_shown(answer, bound, monkeypatch):
+    import threading
+
+    monkeypatch.setattr(checks, "MAX_SECONDS", 60.0 if "MB" in bound else 1.0)
+    monkeypatch.setattr(checks, "MAX_BYTES", 200e6 if "MB" in bound else 1e12)
+    threads, started = threading.active_count(), time.monotonic()
+    result = examine(EXERCISES["ids_lost"], answer)
+    assert time.monotonic() - started < 50
+    assert result.state == "wrong"
+    assert "input      ids_lost([], batch_size=1, block_size=1)" in result.message
+    assert f"stopped after {bound}" in result.message
+    assert threading.active_count() == threads
+
+
+def test_what_a_function_prints_is_not_shown(capsys):
+    def chatty(text):
+        print("here")
+        return rule_by_counting(text)
+
+    assert check("my_rule", chatty).right
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_an_unknown_exercise_is_an_error_that_names_them():
+    with pytest.raises(KeyError, match="my_rule, ids_lost, chunk_padded"):
+        check("my_rul", None)
+
+
+def test_task_texts_fit_into_a_notebook_cell():
+    for exercise in EXERCISES.values():
+        assert 20 <= len(exercise.task.split()) <= 60
+        assert f"`{exercise.name}" in exercise.task
+
+
+def test_the_solutions_are_one_function_an_exercise():
+    for name in EXERCISES:
+        assert callable(getattr(solutions, name))
+        assert getattr(solutions, name).__doc__
+
+
+# Marks
+
+
+def notebook(tmp_path, *cells, name="anna.ipynb"):
+    path = tmp_path / name
+    cells = [{"cell_type": "code", "source": cell.splitlines(keepends=True)} for cell in cells]
+    path.write_text(json.dumps({"cells": cells, "nbformat": 4}), "utf-8")
+    return path
+
+
+ANNA = (
+    "%matplotlib inline\nimport numpy as np\nfrom llmpipe import chunk",
+    "raise RuntimeError('a cell that fails')",
+    "blocks = open('no such data set').read()\nHALF = 0.5",
+    "!pip list\ndef capitals(text):\n    return [c for c in text if c.isupper()]",
+    'def my_rule(text):\n    print("hello")\n    n = len([c for c in text if c.isalpha()])\n'
+    '    return "shouting" if len(capitals(text)) > HALF * n else None\ncheck("my_rule", my_rule)',
+    "def ids_lost(lengths, batch_size, block_size):\n    return sum(lengths) % block_size",
+    "def chunk_padded(ids, block_size, pad_id):\n    blocks = ids  # also a name of a cell\n"
+    "    raise NotImplementedError",
+    "def smallest_good_batch_size(measure, sizes tolerance):\n    return 1",
+)
+
+
+def test_marks_of_a_notebook_and_a_module(tmp_path, capsys):
+    anna = notebook(tmp_path, *ANNA)
+    report = tmp_path / "marks.json"
+    assert marks.main([str(anna), solutions.__file__, "--json", str(report)]) == 0
+    written = json.loads(report.read_text("utf-8"))
+    hers, ours = written[str(anna)], written[solutions.__file__]
+    assert (ours["right"], ours["of"]) == (5, 5)
+    assert (hers["lab"], hers["right"], hers["of"]) == ("Lab1", 1, 5)
+    states = {name: one["state"] for name, one in hers["exercises"].items()}
+    assert states == {
+        "my_rule": "right",
+        "ids_lost": "wrong",
+        "chunk_padded": "not attempted",
+        "smallest_good_batch_size": "wrong",
+        "measure_block_sizes": "not attempted",
+    }
+    messages = {name: one["message"] for name, one in hers["exercises"].items()}
+    assert "[1, 1], batch_size=1, block_size=2" in messages["ids_lost"]
+    assert "SyntaxError" in messages["smallest_good_batch_size"]
+    assert "no function of this name" in messages["measure_block_sizes"]
+    printed = capsys.readouterr().out
+    assert "1 of 5" in printed
+    assert "5 of 5" in printed
+
+
+def test_the_command_marks_a_class_and_names_files_it_cannot_read(tmp_path):
+    good = notebook(tmp_path, *ANNA)
+    broken = tmp_path / "ben.ipynb"
+    broken.write_text("{not json")
+    other = notebook(tmp_path, "x = 1", name="carl.ipynb")
+    command = [sys.executable, "-m", "llmpipe.kit.checks", good, broken, other, tmp_path / "no.py"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "1 of 5" in done.stdout
+    assert "ben.ipynb is not a notebook of format 4" in done.stdout
+    assert "carl.ipynb: defines none of the exercises: my_rule" in done.stdout
+    assert "No such file" in done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_an_answer_that_kills_or_holds_its_process_costs_one_mark_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(marks, "MAX_PROCESS_SECONDS", 5)
+    path = notebook(
+        tmp_path,
+        "def my_rule(text):\n    import os\n    os._exit(3)",
+        "import time\nPAUSE = time.sleep(1000)\ndef chunk_padded(*a):\n    return PAUSE",
+        "def ids_lost(l, b, n):\n    return sum(sum(l[i:i+b]) % n for i in range(0, len(l), b))",
+    )
+    found = marks.mark_file(path)
+    assert "its process died, exit 3" in found["exercises"]["my_rule"]["message"]
+    assert "stopped after 5 s" in found["exercises"]["chunk_padded"]["message"]
+    assert found["right"] == 1
+
+
+def test_only_what_an_answer_stands_on_is_run(tmp_path):
+    path = notebook(tmp_path, *ANNA, "def my_rule(text:\n    return")
+    needed = [next(iter(one.binds)) for one in statements_for("my_rule", statements(path))]
+    assert needed == ["HALF", "capitals", "my_rule"]  # the broken second try is passed over
+    needed = statements_for("chunk_padded", statements(path))
+    assert [set(one.binds) for one in needed] == [{"chunk_padded"}]
+    assert statements_for("nothing", statements(path)) == []
+
+
+def test_a_percent_sign_that_is_arithmetic_stays():
+    (one,) = cell_statements("left = (7\n        % 4)")
+    assert one.binds == {"left"}
+
+
+def test_labs_name_each_exercise_once():
+    names = [exercise.name for lab in LABS.values() for exercise in lab]
+    assert len(names) == len(set(names)) >= 5

@@ -1,0 +1,280 @@
+"""The figures: every number is said in words, nothing is cut off, colours can be told apart."""
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import same_color, to_hex
+from matplotlib.text import Text
+
+from llmpipe.kit import plots
+from llmpipe.kit.figure import GREY, PALETTE, CaptionedFigure
+from llmpipe.ledger import Entry, Ledger
+
+WIKITEXT = Ledger(
+    Entry("filter", "documents", 36718, 16859, dropped={"blank": 12951, "too_short": 6908}),
+    Entry("tokenize", "documents", 16859, 16859),
+    Entry("tokenize", "ids", 0, 2357942, added={"text": 2357942}),
+    Entry("chunk", "ids", 2357942, 2357888, remainder=54),
+)
+PADDED = Ledger(
+    Entry(
+        "filter",
+        "documents",
+        1200,
+        15,
+        dropped={"blank": 500, "heading": 300, "too_short": 200, "low_letter_ratio": 185},
+    ),
+    Entry("tokenize", "documents", 15, 15),
+    Entry("tokenize", "ids", 0, 1000, added={"text": 1000}),
+    Entry("chunk", "ids", 1000, 1024, added={"padding": 24}),
+    Entry("batch", "ids", 1024, 512, dropped={"stopped early": 500}, remainder=12),
+)
+RNG = np.random.default_rng(0)
+BEFORE = np.concatenate([np.zeros(12951, int), RNG.integers(1, 39, 6908)])
+AFTER = RNG.lognormal(6.3, 0.8, 16859).astype(int) + 40
+
+# Each figure of typical and of awkward numbers, and what its caption has to say.
+FIGURES = {
+    "map of lab 1": (
+        lambda: plots.pipeline_map({"load", "filter", "tokenize", "chunk", "batch", "ledger"}),
+        [
+            "document -> token ids -> block",
+            "(B, T)",
+            "load, filter, tokenize, chunk, batch, ledger",
+        ],
+    ),
+    "map, nothing lit": (lambda: plots.pipeline_map(()), ["none of the parts"]),
+    "map, all lit": (plots.pipeline_map, ["shard", "buffer"]),
+    "lengths": (
+        lambda: plots.lengths_before_after(
+            np.concatenate([BEFORE, AFTER]), AFTER, {"blank": 12951, "too_short": 6908}
+        ),
+        ["36,718", "16,859", "45.9%", "blank 12,951", "too_short 6,908"],
+    ),
+    "lengths, one document": (
+        lambda: plots.lengths_before_after([7], [7], {"blank": 0}, unit="ids"),
+        ["1 documents before, 1 after", "dropped: none", "7 -> 7 ids"],
+    ),
+    "lengths, all gone": (
+        lambda: plots.lengths_before_after([0, 0], [], {"low_letter_ratio": 2}),
+        ["2 documents before, 0 after", "0 -> none", "low_letter_ratio 2"],
+    ),
+    "speeds": (
+        lambda: plots.tokenizer_speeds(
+            {"one by one": 0.41e6, "batched, 1,000 a call": 0.92e6, "fast backend": 37.2e6}
+        ),
+        ["410,000", "920,000, 2.24 times", "37.2 M, 90.7 times"],
+    ),
+    "speeds, long name, first fastest": (
+        lambda: plots.tokenizer_speeds(
+            {"a way of tokenizing with a long name": 5e9, "b": 12.3, "c": 1, "d": 2, "e": 3, "f": 4}
+        ),
+        ["5 G", "12.3"],
+    ),
+    "waterfall": (
+        lambda: plots.ledger_waterfall(WIKITEXT),
+        ["36,718", "blank 12,951", "16,859", "2,357,942", "54", "2,357,888"],
+    ),
+    "waterfall, padded": (
+        lambda: plots.ledger_waterfall(PADDED),
+        ["padding 24", "stopped early 500", "low_letter_ratio 185"],
+    ),
+    "loss": (
+        lambda: plots.loss_curve(10.8 * np.exp(-np.arange(60) / 80), vocab_size=50257),
+        ["60 steps", "10.80 at the first", "5.17 at the last", "step 60", "50,257", "10.82"],
+    ),
+    "loss, one step": (lambda: plots.loss_curve([2.5]), ["1 steps: loss 2.50"]),
+    "throughput by batch size": (
+        lambda: plots.throughput_by(
+            [2**power for power in range(11)],
+            [4e5, 5e5, 7e5, 8e5, 9e5, 9e5, 9.2e5, 9.3e5, 9.2e5, 9e5, 9e5],
+            "documents a call",
+            marked=16,
+        ),
+        ["1: 400,000", "1,024: 900,000", "best at 128", "marked: 16"],
+    ),
+    "throughput by block size": (
+        lambda: plots.throughput_by([64, 128, 256, 512, 1024], [31e6, 36e6, 4e7, 42e6, 41e6], "T"),
+        ["64: 31 M", "1,024: 41 M", "best at 512"],
+    ),
+    "throughput, one size": (
+        lambda: plots.throughput_by([8], [0.0], "batch size", unit="samples/s"),
+        ["samples/s by batch size: 8: 0"],
+    ),
+    "ids lost": (
+        lambda: plots.ids_lost({1: 1013430, 10: 106806, 100: 10550, 1000: 694}, 2357942, 54),
+        ["2,357,942", "1: 1,013,430", "1,000: 694", "leaves 54"],
+    ),
+    "nothing lost": (lambda: plots.ids_lost({1: 0}, 128, 0), ["1: 0", "leaves 0"]),
+    "quadratic": (
+        lambda: plots.quadratic(
+            [1000, 2000, 4000, 8000],
+            {
+                "sum(lists, [])": [0.04, 0.16, 0.64, 2.56],
+                "np.concatenate": [1e-3, 2e-3, 4e-3, 8e-3],
+            },
+        ),
+        ["1,000 -> 8,000", "0.04 s -> 2.56 s, power 2.0", "0.008 s, power 1.0"],
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=FIGURES)
+def drawn(request):
+    make, said = FIGURES[request.param]
+    figure = make()
+    FigureCanvasAgg(figure).draw()
+    return figure, said
+
+
+def words_of(figure):
+    """The texts that one sees, with their boxes in pixels."""
+    renderer = figure.canvas.get_renderer()
+    hidden = set()
+    for axes in figure.axes:
+        hidden |= {axis.offsetText for axis in (axes.xaxis, axes.yaxis)}
+        for axis in (axes.xaxis, axes.yaxis):
+            # Ticks beyond the limits exist, but are not drawn.
+            low, high = sorted(axis.get_view_interval())
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                if not axes.axison or not low <= tick.get_loc() <= high:
+                    hidden |= {tick.label1, tick.label2}
+    texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
+    return [(t, t.get_window_extent(renderer)) for t in texts if t not in hidden]
+
+
+def test_every_plot_of_the_module_is_drawn_here():
+    drawn = set()
+    for make, _ in FIGURES.values():
+        drawn |= {make.__name__, *make.__code__.co_names}
+    assert set(plots.__all__) <= drawn
+
+
+def test_the_caption_says_the_numbers(drawn):
+    figure, said = drawn
+    assert isinstance(figure, CaptionedFigure)
+    for words in said:
+        assert words in figure.caption
+    assert "nan" not in figure.caption
+
+
+def test_no_word_is_cut_off_or_written_over_another(drawn):
+    figure, _ = drawn
+    words = words_of(figure)
+    assert len(words) >= 5
+    for text, box in words:
+        inside = figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert inside, f"{text.get_text()!r} is cut at the side"
+        assert figure.bbox.y0 <= box.y0, f"{text.get_text()!r} is cut below"
+        assert box.y1 <= figure.bbox.y1, f"{text.get_text()!r} is cut above"
+        assert text.get_fontsize() >= 9, f"{text.get_text()!r} is too small"
+    for (one, box), (other, other_box) in itertools.combinations(words, 2):
+        assert not box.overlaps(other_box), f"{one.get_text()!r} over {other.get_text()!r}"
+
+
+def test_axes_are_labelled(drawn):
+    figure, _ = drawn
+    assert figure.get_size_inches()[0] == 8
+    assert figure.get_dpi() == 100
+    assert figure.get_suptitle()
+    for axes in figure.axes:
+        if axes.axison:
+            assert axes.get_xlabel()
+            named = {text.get_text() for text in axes.get_yticklabels()}
+            assert axes.get_ylabel() or any(not name[:1].isdigit() for name in named)
+
+
+def test_colours_are_of_the_palette_and_go_with_a_hatch_or_marker(drawn):
+    figure, _ = drawn
+    checked = 0
+    for axes in filter(lambda axes: axes.axison, figure.axes):
+        looks = {}
+        for patch in axes.patches:
+            colour = to_hex(patch.get_facecolor())
+            assert any(same_color(colour, allowed) for allowed in PALETTE), colour
+            looks.setdefault(colour, set()).add(patch.get_hatch() or "")
+            checked += 1
+        for one, other in itertools.combinations(looks, 2):
+            assert not looks[one] & looks[other], f"{one} and {other} have the same hatch"
+        lines = [line for line in axes.lines if line.get_label()[0] != "_"]
+        styles = [(line.get_marker(), line.get_linestyle()) for line in lines]
+        assert len(set(styles)) == len(styles)
+        for line in axes.lines:
+            assert any(same_color(line.get_color(), allowed) for allowed in (*PALETTE, GREY))
+            checked += 1
+    assert checked or not any(axes.axison for axes in figure.axes)
+
+
+def test_each_waterfall_panel_starts_where_the_last_bar_ended():
+    figure = plots.ledger_waterfall(WIKITEXT)
+    documents, ids = figure.axes
+    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in documents.patches]
+    assert ends == [(0, 36718), (23767, 36718), (16859, 23767), (0, 16859), (0, 16859)]
+    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ids.patches]
+    assert ends == [(0, 2357942), (0, 2357942), (2357888, 2357942), (0, 2357888)]
+    labels = [text.get_text() for text in documents.get_yticklabels()]
+    assert labels[0] == "into filter"
+    assert labels[1:] == ["filter: blank", "filter: too_short", "out of filter", "out of tokenize"]
+
+
+def test_the_histogram_counts_every_document():
+    figure = plots.lengths_before_after([0, 1, 5, 1000], [5, 1000], {"blank": 2})
+    before, after = (patch.get_data().values for patch in figure.axes[0].patches)
+    assert (before.sum(), after.sum()) == (4, 2)
+    assert before[0] == 2
+
+
+def test_the_map_is_the_same_in_every_lab_but_for_what_is_lit():
+    one, other = plots.pipeline_map({"load"}), plots.pipeline_map({"chunk", "ledger"})
+    for figure in (one, other):
+        FigureCanvasAgg(figure).draw()
+    said = [[text.get_text() for text, _ in words_of(figure)] for figure in (one, other)]
+    assert said[0] == said[1]
+    for word in ("documents", "token ids", "blocks of T ids", "batch (B, T)"):
+        assert word in said[0]
+    for word in ("shard", "rank", "rolling buffer", "ledger", "remainder"):
+        assert any(word in text for text in said[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: plots.pipeline_map({"tokenise"}), r"no part \['tokenise'\]; the parts are load"),
+        (lambda: plots.lengths_before_after([1, 2], [2], {}), "2 documents before, but 1 after"),
+        (lambda: plots.throughput_by([1, 2], [1.0], "x"), "got x 2, rates 1"),
+        (lambda: plots.throughput_by([1], [1.0], "x", marked=3), "marked is 3"),
+        (lambda: plots.loss_curve([]), "at least one"),
+        (lambda: plots.tokenizer_speeds({}), "at least one"),
+        (lambda: plots.quadratic([1, 2], {"sum": [1.0]}), "lengths 2, sum 1"),
+        (lambda: plots.ledger_waterfall(Ledger()), "no entries"),
+        (lambda: plots.ids_lost({}, 1, 0), "at least one"),
+        (lambda: plots.ids_lost({1: 0}, 0, 0), "num_ids must be 1 or more, got 0"),
+    ],
+)
+def test_numbers_that_do_not_fit_together_are_refused(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+def test_in_a_notebook_the_picture_shows_with_its_caption_under_it(capsys, monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", shown.append)
+    figure = plots.loss_curve([3.0, 2.0])
+    figure._ipython_display_()
+    assert shown[0].data.startswith(b"\x89PNG")
+    assert capsys.readouterr().out == figure.caption + "\n"
+
+
+def test_no_figure_touches_pyplot():
+    import subprocess
+
+    code = (
+        "import sys; from llmpipe.kit import plots; plots.loss_curve([1.0]).png(); "
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
