@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -595,8 +596,6 @@ def fills_the_memory(*_):
     [(never_ends, "1 s"), (never_ends_and_catches, "1 s"), (fills_the_memory, "200 MB")],
 )
 def test_code_without_end_is_stopped_and_its_input_shown(answer, bound, monkeypatch):
-    import threading
-
     monkeypatch.setattr(checks, "MAX_SECONDS", 60.0 if "MB" in bound else 1.0)
     monkeypatch.setattr(checks, "MAX_BYTES", 200e6 if "MB" in bound else 1e12)
     threads, started = threading.active_count(), time.monotonic()
@@ -606,6 +605,24 @@ def test_code_without_end_is_stopped_and_its_input_shown(answer, bound, monkeypa
     assert "input      ids_lost([], batch_size=1, block_size=1)" in result.message
     assert f"stopped after {bound}" in result.message
     assert threading.active_count() == threads
+
+
+def test_code_is_stopped_even_if_a_callback_of_the_collector_swallows_the_first_tries(monkeypatch):
+    import gc
+
+    def callback(phase, info):
+        for _ in range(100_000):  # most of the time is spent in here
+            pass
+
+    monkeypatch.setattr(checks, "MAX_BYTES", 200e6)
+    gc.callbacks.append(callback)
+    try:
+        result = examine(EXERCISES["ids_lost"], fills_the_memory)
+    finally:
+        gc.callbacks.remove(callback)
+    assert result.state == "wrong"
+    assert "stopped after" in result.message
+    assert not [t for t in threading.enumerate() if t.name.startswith("Thread-")]
 
 
 def test_what_a_function_prints_is_not_shown(capsys):

@@ -32,6 +32,7 @@ EXERCISES = {exercise.name: exercise for lab in LABS.values() for exercise in la
 MAX_SECONDS = 3.0
 MAX_BYTES = 500_000_000
 CHECK_EVERY_S = 0.05
+STOP_SECONDS = 10.0  # how long a thread is asked to end
 
 NOT_ATTEMPTED, WRONG, RIGHT = "not attempted", "wrong", "right"
 
@@ -139,9 +140,11 @@ def bounded(work: Callable[[], Any]) -> Any:
 
 
 def _stop(thread: threading.Thread) -> None:
-    stop = ctypes.py_object(_StopError)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), stop)
-    thread.join(1.0)
+    stop, deadline = ctypes.py_object(_StopError), time.monotonic() + STOP_SECONDS
+    # Again and again: raised inside a callback of the garbage collector, it would be swallowed.
+    while thread.is_alive() and time.monotonic() < deadline:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), stop)
+        thread.join(0.1)
 
 
 if __name__ == "__main__":
