@@ -97,7 +97,8 @@ def test_gpt2_is_exact_next_to_every_code_point(reference, tokenizer):
 def test_added_tokens_that_are_no_control_tokens_keep_their_id(folder):
     def add(text):
         contents = json.loads(text)
-        number = 1 + max(contents["model"]["vocab"].values())
+        taken = [token["id"] for token in contents["added_tokens"]]
+        number = 1 + max([*contents["model"]["vocab"].values(), *taken])
         token = {"id": number, "content": "llmpipe", "special": False, "single_word": False}
         token |= {"lstrip": False, "rstrip": False, "normalized": False}
         contents["added_tokens"].append(token)
@@ -403,12 +404,14 @@ def test_a_mirror_with_another_vocabulary_is_refused(tmp_path, tokenizer, monkey
     for older in ("merges.txt", "vocab.json", "vocab.txt"):
         (tmp_path / repo_id / older).unlink(missing_ok=True)
 
-    def lose_one(text):
+    def swap_two(text):
         contents = json.loads(text)
-        contents["model"]["vocab"].popitem()
+        vocabulary = contents["model"]["vocab"]
+        first, second = list(vocabulary)[200:202]
+        vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
         return json.dumps(contents)
 
-    edit(tmp_path / repo_id / "tokenizer.json", lose_one)
+    edit(tmp_path / repo_id / "tokenizer.json", swap_two)
     monkeypatch.setenv("LLMPIPE_SOURCE", "mirror")
     monkeypatch.setenv("LLMPIPE_MIRROR", str(tmp_path))
     with pytest.raises(ValueError, match=rf"is not the vocabulary of {repo_id} .*fetch it again"):
