@@ -15,6 +15,7 @@ from typing import Any
 # Names are imported when they are asked for: `import llmpipe` stays fast in every new process.
 _HOMES = {
     "BlockDataset": "dataset",
+    "BlockStream": "streaming",
     "Ledger": "ledger",
     "QualityFilter": "filters",
     "RollingBuffer": "blocks",

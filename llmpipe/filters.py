@@ -139,14 +139,35 @@ class QualityFilter:
             row += table.num_rows
 
     def _filter_slice(self, table: pa.Table, chosen: dict[str, Rule]) -> tuple[pa.Table, Ledger]:
-        kept, dropped = table, {}
-        for reason, rejects in chosen.items():
-            rejected = rejects(kept[self.column])
-            dropped[reason] = int(rejected.sum())
-            if dropped[reason]:
-                kept = kept.filter(pa.array(~rejected))
-        entry = Entry("filter", "documents", table.num_rows, kept.num_rows, dropped=dropped)
-        return kept, Ledger(entry)
+        verdicts = judge(table[self.column], chosen)
+        counts = np.bincount(verdicts, minlength=len(chosen) + 1).tolist()
+        kept = table.filter(pa.array(verdicts == 0)) if counts[0] < table.num_rows else table
+        dropped = dict(zip(chosen, counts[1:], strict=True))
+        return kept, Ledger(
+            Entry("filter", "documents", table.num_rows, counts[0], dropped=dropped)
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"QualityFilter({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        )
+
+
+def judge(texts: pa.ChunkedArray, chosen: dict[str, Rule]) -> np.ndarray:
+    """For each text 0 if no rule rejects it, else the number of the first that does, from 1 on.
+
+    Shape (num_documents,), int8. A rule is asked only about what those before it let pass.
+
+    >>> judge(text_column(["", "ab", "abc"]), QualityFilter(min_chars=3).rules()).tolist()
+    [1, 2, 0]
+    """
+    verdicts, left = np.zeros(len(texts), np.int8), np.arange(len(texts))
+    for number, rejects in enumerate(chosen.values(), start=1):
+        rejected = rejects(texts)
+        if rejected.any():
+            verdicts[left[rejected]] = number
+            texts, left = texts.filter(pa.array(~rejected)), left[~rejected]
+    return verdicts
 
 
 def _checked(name: str, value: float | None, low: float, high: float | None) -> float | None:

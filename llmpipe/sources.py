@@ -10,6 +10,7 @@ from typing import Any
 from llmpipe.download import fetch, files_matching, quiet
 from llmpipe.files import BUILDERS, data_files, explained, first_rows, load_files
 from llmpipe.origins import Place, locate
+from llmpipe.parts import ParquetParts, Parts, SampleParts, StreamParts
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,17 @@ class Source:
         sample makes as many as asked. Raises ValueError naming the splits there are, or the file
         that is damaged.
         """
+        self._check(split, num_rows)
+        with quiet():
+            return self._load(split, streaming, num_rows)
+
+    def parts(self, split: str = "train", num_rows: int | None = None) -> Parts:
+        """The same rows as numbered parts, for streams that deal them. Raises as `load` does."""
+        self._check(split, num_rows)
+        with quiet():
+            return self._parts(split, num_rows)
+
+    def _check(self, split: str, num_rows: int | None) -> None:
         if split not in self.splits:
             raise ValueError(
                 f"{self.name} ({self.origin}) has no split {split!r}; it has {self.splits}"
@@ -110,11 +122,12 @@ class Source:
             raise TypeError(f"num_rows must be an integer, got {num_rows!r}")
         if num_rows is not None and num_rows < 0:
             raise ValueError(f"num_rows must be 0 or more, got {num_rows}")
-        with quiet():
-            return self._load(split, streaming, num_rows)
 
     def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
         raise NotImplementedError
+
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        return StreamParts(self._load(split, True, num_rows), str(self))
 
     def __str__(self) -> str:
         return f"{self.name} from {self.origin}"
@@ -133,6 +146,10 @@ class SampleSource(Source):
 
         num_rows = self.corpus.num_rows[split] if num_rows is None else num_rows
         return sample_dataset(self.corpus.sample, split, num_rows, streaming)
+
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        num_rows = self.corpus.num_rows[split] if num_rows is None else num_rows
+        return SampleParts(self.corpus.sample, split, num_rows)
 
 
 @dataclass(frozen=True)
@@ -155,6 +172,11 @@ class FilesSource(Source):
 
     def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
         return load_files(self.files, split, streaming, num_rows)
+
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        if self.files[0].suffix.lower() == ".parquet":
+            return ParquetParts(self.files, num_rows)
+        return super()._parts(split, num_rows)
 
 
 @dataclass(frozen=True)
@@ -191,6 +213,11 @@ class CorpusSource(Source):
             return first_rows(stream, num_rows)
         folder = self.place.folder or fetch(repo_id, "dataset", [pattern])
         return load_files(files_matching(folder, pattern), split, streaming, num_rows)
+
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        if self.place.folder is None:
+            return super()._parts(split, num_rows)
+        return ParquetParts(files_matching(self.place.folder, self.corpus.pattern(split)), num_rows)
 
 
 @dataclass(frozen=True)

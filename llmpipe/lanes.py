@@ -1,0 +1,112 @@
+"""Lanes: the unit in which a stream is dealt to consumers, and dealt again to another number.
+
+The parts of a source are put in order, by number or shuffled, and each is cut into lanes: row i of
+a part belongs to its lane i * 159 % 256. A consumer's share is a run of lanes: whole parts, and a
+fraction of one at each end. 159 / 256 is near the golden ratio, so that any run of lanes has its
+fair share of any run of rows (Knuth, "The Art of Computer Programming", volume 3, section 6.4):
+ten rows are enough for eight consumers. A source of many parts is dealt by whole parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+LANES_PER_PART, STRIDE = 256, 159
+MANY_PARTS = 256  # from here on a part is one lane, and nobody reads a part to keep a fraction
+
+
+class Piece(NamedTuple):
+    """A run of lanes still to be read: from `first_lane` up to, not including, `stop_lane`.
+
+    Where `row` or `id` is not 0, the lanes are of one part, whose rows before `row`, and the first
+    `id` ids of the document in `row`, are done; `digest` tells that document from another.
+    """
+
+    first_lane: int
+    stop_lane: int
+    row: int = 0
+    id: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """The lanes of one epoch over `num_parts` parts. Nothing random has to be saved: the order of
+    parts follows from (seed, epoch), that of rows within a window from (seed, epoch, part, window).
+    """
+
+    num_parts: int
+    shuffle: bool = False
+    seed: int = 0
+    epoch: int = 0
+
+    @property
+    def per_part(self) -> int:
+        return LANES_PER_PART if self.num_parts < MANY_PARTS else 1
+
+    @property
+    def all(self) -> list[Piece]:
+        """Everything, as one piece; no piece where there is no part."""
+        return [Piece(0, self.num_parts * self.per_part)] if self.num_parts else []
+
+    def parts(self) -> np.ndarray:
+        """The parts in reading order, shape (num_parts,): lane l belongs to parts()[l // per_part].
+
+        >>> Lanes(4).parts().tolist()
+        [0, 1, 2, 3]
+        """
+        return self._order(self.num_parts)
+
+    def rows(self, part: int, window: int, num_rows: int) -> np.ndarray:
+        """The rows of one window in reading order, shape (num_rows,), counted within the window."""
+        return self._order(num_rows, part, window)
+
+    def lane_of(self, rows: np.ndarray) -> np.ndarray:
+        """The lane within its part of each row; rows are counted in reading order.
+
+        >>> Lanes(1).lane_of(np.arange(4)).tolist()
+        [0, 159, 62, 221]
+        """
+        return rows * STRIDE % self.per_part
+
+    def by_part(self, piece: Piece) -> Iterable[Piece]:
+        """The same lanes, one piece a part."""
+        first = piece.first_lane
+        while first < piece.stop_lane:
+            stop = min(piece.stop_lane, first - first % self.per_part + self.per_part)
+            yield piece._replace(first_lane=first, stop_lane=stop)
+            first = stop
+
+    def _order(self, length: int, *place: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(length)
+        # PCG64's raw words and a stable sort are the same everywhere, which `Generator.permutation`
+        # need not be in the next NumPy. A key ends in no 0, which PCG64 would not see.
+        key = [self.seed, self.epoch, *(number + 1 for number in place)]
+        return np.argsort(np.random.PCG64(key).random_raw(length), kind="stable")
+
+
+def deal(pieces: Iterable[Piece], index: int, number: int) -> list[Piece]:
+    """The pieces of consumer `index` of `number`: a run of all their lanes, in order.
+
+    Consumer i of W gets lanes i * n // W to (i + 1) * n // W of the n: no two differ by more than
+    one in how many they get, and a piece in the middle of a part is cut between them.
+
+    >>> [[piece[:3] for piece in deal([Piece(0, 4), Piece(9, 10, row=7)], i, 2)] for i in range(2)]
+    [[(0, 2, 0)], [(2, 4, 0), (9, 10, 7)]]
+    """
+    pieces = sorted(pieces)
+    total = sum(piece.stop_lane - piece.first_lane for piece in pieces)
+    start, stop = index * total // number, (index + 1) * total // number
+    own, passed = [], 0
+    for piece in pieces:
+        first = piece.first_lane + max(0, start - passed)
+        last = min(piece.stop_lane, piece.first_lane + stop - passed)
+        if first < last:
+            own.append(piece._replace(first_lane=first, stop_lane=last))
+        passed += piece.stop_lane - piece.first_lane
+    return own

@@ -1,0 +1,217 @@
+"""One consumer's pass over its share: windows of rows in, blocks out, and always known where it is.
+
+A place in the stream is a document and a number of its ids, for at the end of a block nothing
+waits in the rolling buffer but ids that can be read again. So a state holds no ids, and costs a
+search in the offsets of one slice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmpipe.account import Account
+from llmpipe.blocks import RollingBuffer
+from llmpipe.columns import text_column, to_strings
+from llmpipe.filters import Rule, judge
+from llmpipe.lanes import Lanes, Piece
+from llmpipe.parts import WINDOW_ROWS, Parts
+
+# Tokenized at a time: a window of long documents must not fill the memory with its ids.
+SLICE_BYTES = 4 * 2**20
+
+
+class SourceError(RuntimeError):
+    """A source failed while it was read; the message says how far it was read and how to go on."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to every row: the same for all consumers and epochs."""
+
+    parts: Parts
+    column: str
+    rules: dict[str, Rule]
+    tokenizer: Any
+    separator: int | None
+    block_size: int
+
+    def encode(self, texts: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of the documents in a row, each with its separator, and offsets (D + 1,)."""
+        ids, offsets = self.tokenizer.encode(texts)
+        if self.separator is None:
+            return ids, offsets
+        return np.insert(ids, offsets[1:], self.separator), offsets + np.arange(len(offsets))
+
+    def account(self, verdicts: np.ndarray) -> Account:
+        """Of rows that are done with; their ids are counted elsewhere."""
+        kept, *dropped = np.bincount(verdicts, minlength=len(self.rules) + 1).tolist()
+        reasons = dict(zip(self.rules, dropped, strict=True))
+        return Account(len(verdicts), reasons, documents=kept)
+
+
+class Window(NamedTuple):
+    """A consumer's rows of one window, in reading order."""
+
+    part: int
+    piece: Piece
+    later: list[Piece]  # what is to be read after this piece
+    before: Account  # of all windows before this one
+    rows: np.ndarray
+    texts: pa.ChunkedArray
+    verdicts: np.ndarray
+
+
+class Slice(NamedTuple):
+    """Some documents of a window, and the blocks that they completed, (0 or more, block_size).
+
+    The first block begins with `waited` ids of earlier slices; `ids_before` ids are in earlier
+    blocks. `offsets` counts from the first id that this pass took of the first document.
+    """
+
+    window: Window
+    rows: np.ndarray
+    offsets: np.ndarray
+    waited: int
+    ids_before: int
+    blocks: np.ndarray
+
+
+class Pass:
+    """One pass over `pieces`: `slices()` yields their blocks, `place` says where a block ends."""
+
+    def __init__(self, recipe: Recipe, lanes: Lanes, pieces: list[Piece], done: Account) -> None:
+        self.recipe, self.lanes = recipe, lanes
+        self.pieces = [part for piece in pieces for part in lanes.by_part(piece)]
+        self.done = done  # all windows up to now, and the ids in blocks before this pass
+        self.buffer = RollingBuffer(recipe.block_size)
+        self._order = lanes.parts()
+
+    def slices(self) -> Iterator[Slice]:
+        """Slice after slice. Afterwards `buffer` holds the remainder, and `done` all rows."""
+        num_ids = self.done.in_blocks
+        for index, piece in enumerate(self.pieces):
+            part = int(self._order[piece.first_lane // self.lanes.per_part])
+            for rows, texts in self._own_rows(part, piece):
+                verdicts = judge(texts, self.recipe.rules)
+                later = self.pieces[index + 1 :]
+                window = Window(part, piece, later, self.done, rows, texts, verdicts)
+                kept = verdicts == 0
+                rows, texts = rows[kept], texts if kept.all() else texts.filter(pa.array(kept))
+                for start, stop in _bounds(texts):
+                    ids, offsets = self.recipe.encode(texts.slice(start, stop - start))
+                    ids, offsets = _without_read(ids, offsets, rows[start], window)
+                    waited, blocks = len(self.buffer.remainder), self.buffer.push(ids)
+                    yield Slice(window, rows[start:stop], offsets, waited, num_ids, blocks)
+                    num_ids += blocks.size
+                self.done = self.done + self.recipe.account(verdicts)
+        self.done = replace(self.done, in_blocks=num_ids)
+
+    def place(self, of: Slice, num_blocks: int) -> tuple[list[Piece], Account]:
+        """What is left to read, and what is done, after `num_blocks` (1 or more) of a slice."""
+        window, new_ids = of.window, num_blocks * self.recipe.block_size
+        read = new_ids - of.waited  # of this slice's ids
+        document = int(np.searchsorted(of.offsets, read, side="right")) - 1
+        row, num_ids = int(of.rows[-1]) + 1, 0
+        if document < len(of.rows):
+            row, num_ids = int(of.rows[document]), int(read - of.offsets[document])
+            if document == 0 and row == window.piece.row:
+                num_ids += window.piece.id
+        index = int(np.searchsorted(window.rows, row))
+        digest = _digest(window.texts[index].as_py()) if index < len(window.rows) else ""
+        piece = window.piece._replace(row=row, id=num_ids, digest=digest)
+        done = window.before + self.recipe.account(window.verdicts[:index])
+        return [piece, *window.later], replace(done, in_blocks=of.ids_before + new_ids)
+
+    def _own_rows(self, part: int, piece: Piece) -> Iterator[tuple[np.ndarray, pa.ChunkedArray]]:
+        """The rows of one part's piece and their texts, window by window, in reading order."""
+        lanes, column = self.lanes, self.recipe.column
+        first = piece.first_lane % lanes.per_part
+        stop = first + piece.stop_lane - piece.first_lane
+        # Beginning with the row before, to see that it is there at all.
+        window, num_rows = max(0, piece.row - 1) // WINDOW_ROWS, 0
+        for number, table in enumerate(self._tables(part, window), start=window):
+            start = number * WINDOW_ROWS
+            texts = self._checked(part, table[column], start)
+            rows = np.arange(start, start + len(texts))
+            num_rows = start + len(texts)
+            lane = lanes.lane_of(rows)
+            own = (lane >= first) & (lane < stop) & (rows >= piece.row)
+            if lanes.shuffle or not own.all():
+                texts = texts.take(pa.array(lanes.rows(part, number, len(rows))[own]))
+            if own.any():
+                rows = rows[own]
+                if rows[0] == piece.row and piece.digest not in ("", _digest(texts[0].as_py())):
+                    raise ValueError(self._another(part, piece))
+                yield rows, texts
+        if num_rows < piece.row:
+            raise ValueError(self._another(part, piece))
+
+    def _tables(self, part: int, window: int) -> Iterator[pa.Table]:
+        try:
+            yield from self.recipe.parts.windows(part, window, self.recipe.column)
+        except KeyError:  # no such column
+            raise
+        except Exception as error:  # a source of the user's own may raise anything
+            raise SourceError(
+                f"part {part} of {self.recipe.parts.identity} cannot be read further "
+                f"({type(error).__name__}: {error}); {self.done.rows:,} rows were read before it. "
+                "Nothing that was given out is lost: state_dict() still tells where, and once the "
+                "source is mended a stream that loads it goes on from there"
+            ) from error
+
+    def _checked(self, part: int, texts: Any, first_row: int) -> pa.ChunkedArray:
+        column = self.recipe.column
+        try:
+            texts = text_column(texts, column, first_row)
+            try:
+                texts.validate(full=True)
+            except pa.ArrowInvalid:
+                to_strings(texts, column, first_row)  # names the row
+                raise
+        except (TypeError, ValueError) as error:
+            where = f"part {part} of {self.recipe.parts.identity}"
+            raise type(error)(f"{where}: {error}") from error
+        return texts
+
+    def _another(self, part: int, piece: Piece) -> str:
+        return (
+            f"row {piece.row} of part {part} of {self.recipe.parts.identity} is not the one that "
+            "the state was saved at: the source has changed since; start anew, or bring it back"
+        )
+
+
+def _without_read(
+    ids: np.ndarray, offsets: np.ndarray, first_row: int, window: Window
+) -> tuple[np.ndarray, np.ndarray]:
+    """A slice without the ids of its first document that were given out before this pass."""
+    piece = window.piece
+    if not piece.id or first_row != piece.row:
+        return ids, offsets
+    return ids[piece.id :], np.concatenate((offsets[:1], offsets[1:] - piece.id))
+
+
+def _bounds(texts: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
+    """Where to cut a column, so that each slice has about `SLICE_BYTES`, or one document of more.
+
+    >>> list(_bounds(pa.chunked_array([["a" * SLICE_BYTES, "b", "c"]])))
+    [(0, 1), (1, 3)]
+    """
+    if texts.nbytes <= SLICE_BYTES:
+        bounds = [0, len(texts)]
+    else:
+        ends = np.cumsum(pc.binary_length(texts).to_numpy().astype(np.int64))
+        cuts = np.flatnonzero(np.diff((ends - 1) // SLICE_BYTES)) + 1
+        bounds = [0, *cuts.tolist(), len(texts)]
+    yield from (pair for pair in pairwise(bounds) if pair[0] < pair[1])
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

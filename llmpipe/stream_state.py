@@ -1,0 +1,151 @@
+"""States of a stream: what they hold, whether they belong to it, and how they lie in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmpipe.account import Account
+from llmpipe.lanes import Piece
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """Where consumer `index` of `number` stands in `epoch`: what is left to read, what is done."""
+
+    made_with: Mapping[str, Any]
+    epoch: int
+    index: int
+    number: int
+    pieces: list[Piece]
+    done: Account
+
+    def to_dict(self) -> dict:
+        """Numbers and strings alone, in new lists and dicts: later blocks do not change it."""
+        return {
+            "format": FORMAT,
+            "made_with": dict(self.made_with),
+            "epoch": self.epoch,
+            "consumer": [self.index, self.number],
+            "left": [list(piece) for piece in self.pieces],
+            "done": self.done.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, state: Any) -> State:
+        """Raises ValueError if `state` is not what `to_dict` gives, damaged or of another kind."""
+        try:
+            if state["format"] != FORMAT:
+                raise ValueError(f"format {state['format']}, this llmpipe reads {FORMAT}")
+            index, number = map(_count, state["consumer"])
+            pieces = [
+                Piece(*map(_count, numbers), str(digest)) for *numbers, digest in state["left"]
+            ]
+            done = dict(state["done"])
+            dropped = {str(reason): _count(n) for reason, n in done.pop("dropped").items()}
+            done = Account(**{name: _count(n) for name, n in done.items()}, dropped=dropped)
+            if not index < number or any(p.first_lane >= p.stop_lane for p in pieces):
+                raise ValueError(f"consumer {index} of {number}, left {pieces}")
+            return cls(state["made_with"], _count(state["epoch"]), index, number, pieces, done)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"this is no whole state of a BlockStream ({type(error).__name__}: {error}): "
+                f"{str(state)[:80]}"
+            ) from error
+
+
+def _count(number: Any) -> int:
+    if type(number) is not int or number < 0:
+        raise ValueError(f"a whole number of 0 or more is due, got {number!r}")
+    return number
+
+
+def check_made_with(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raise ValueError naming both values of all that differs."""
+    differences = [
+        f"{name} {saved.get(name)!r}, here {here.get(name)!r}"
+        for name in {**here, **saved}
+        if saved.get(name) != here.get(name)
+    ]
+    if differences:
+        raise ValueError(f"the state was saved with another stream: {'; '.join(differences)}")
+
+
+def collect(states: Any) -> list[State]:
+    """The states of all consumers in order, out of states of streams and of `StatefulDataLoader`s.
+
+    `states` is one of them, or as many as there were ranks. Raises ValueError if one is missing,
+    there twice, of another epoch, or behind the batches that its loader had given.
+    """
+    if isinstance(states, Mapping):
+        states = [states]
+    found = [State.from_dict(state) for each in states for state in _of_workers(each)]
+    if not found:
+        raise ValueError("no states to resume from: pass those of all ranks and workers")
+    first = found[0]
+    for state in found:
+        check_made_with(state.made_with, first.made_with)
+        if (state.epoch, state.number) != (first.epoch, first.number):
+            raise ValueError(
+                f"states of one moment are due: one is of epoch {first.epoch} and {first.number} "
+                f"consumers, another of epoch {state.epoch} and {state.number}"
+            )
+    indices = sorted(state.index for state in found)
+    if indices != list(range(first.number)):
+        raise ValueError(
+            f"the states of all {first.number} consumers (workers of ranks) are due once each, "
+            f"got those of {indices}"
+        )
+    return sorted(found, key=lambda state: state.index)
+
+
+def _of_workers(state: Any) -> Iterable[Any]:
+    """The stream's states inside one of torchdata's `StatefulDataLoader`, or the state itself."""
+    if not isinstance(state, Mapping):
+        return [state]
+    if "_snapshot" in state:
+        if state.get("_steps_since_snapshot"):
+            raise ValueError(
+                f"this state is {state['_steps_since_snapshot']} batches behind its loader: take "
+                "it with snapshot_every_n_steps=1, or right after a snapshot"
+            )
+        workers = state["_snapshot"]["_worker_snapshots"].values()
+        return [worker["dataset_state"] for worker in workers]
+    return [state["dataset_state"]] if "dataset_state" in state else [state]
+
+
+def save_state(state: Any, path: str | Path) -> None:
+    """Write a state, or a list of them, as a JSON file with a checksum: whole, or not at all."""
+    path = Path(path)
+    text = json.dumps(state)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(json.dumps({"crc32": zlib.crc32(text.encode()), "state": text}))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_state(path: str | Path) -> Any:
+    """What `save_state` wrote; ValueError naming a file that is cut, changed or of another kind."""
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    try:
+        saved = json.loads(text)
+        if zlib.crc32(saved["state"].encode()) != saved["crc32"]:
+            raise ValueError("its checksum does not match")
+        return json.loads(saved["state"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not a whole state file ({type(error).__name__}: {error}): it was cut or "
+            "changed, or save_state did not write it; take an older one, or start anew"
+        ) from error

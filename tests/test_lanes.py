@@ -1,0 +1,94 @@
+"""Lanes: every row belongs to one, dealing is disjoint and complete, and few rows reach all."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmpipe.lanes import LANES_PER_PART, MANY_PARTS, Lanes, Piece, deal
+
+
+@st.composite
+def pieces_apart(draw):
+    """Pieces that do not overlap, in any order, some of them begun."""
+    pieces, first = [], 0
+    for _ in range(draw(st.integers(0, 8))):
+        first += draw(st.integers(0, 20))
+        stop = first + draw(st.integers(1, 30))
+        pieces.append(Piece(first, stop, draw(st.integers(0, 9))))
+        first = stop
+    return draw(st.permutations(pieces))
+
+
+def lanes_of(pieces):
+    return [
+        (lane, *piece[2:]) for piece in pieces for lane in range(piece.first_lane, piece.stop_lane)
+    ]
+
+
+@given(pieces_apart(), st.integers(1, 12))
+def test_dealing_is_disjoint_complete_and_even(pieces, number):
+    shares = [deal(pieces, index, number) for index in range(number)]
+    dealt = [lane for share in shares for lane in lanes_of(share)]
+    assert dealt == sorted(lanes_of(pieces))
+    sizes = [len(lanes_of(share)) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@given(pieces_apart(), st.integers(1, 6), st.integers(1, 6))
+def test_dealing_twice_keeps_every_lane_with_its_row(pieces, first, second):
+    shares = [deal(pieces, index, first) for index in range(first)]
+    again = [deal([p for share in shares for p in share], index, second) for index in range(second)]
+    assert [lane for share in again for lane in lanes_of(share)] == sorted(lanes_of(pieces))
+
+
+@pytest.mark.parametrize("num_parts", [0, 1, 2, 37, MANY_PARTS - 1, MANY_PARTS, 5000])
+def test_all_lanes_by_part_are_the_parts_in_order(num_parts):
+    lanes = Lanes(num_parts)
+    pieces = [part for piece in lanes.all for part in lanes.by_part(piece)]
+    assert [piece.first_lane // lanes.per_part for piece in pieces] == list(range(num_parts))
+    assert all(piece.stop_lane - piece.first_lane == lanes.per_part for piece in pieces)
+    assert lanes.per_part == (LANES_PER_PART if num_parts < MANY_PARTS else 1)
+
+
+def test_rows_fill_all_lanes_of_a_part_evenly():
+    lane = Lanes(1).lane_of(np.arange(10 * LANES_PER_PART))
+    assert np.bincount(lane).tolist() == [10] * LANES_PER_PART
+
+
+@pytest.mark.parametrize("number", range(1, 21))
+def test_few_rows_are_work_for_all_consumers(number):
+    """As long as there are two rows each, and from one part: a share is a run of its lanes."""
+    lanes = Lanes(1)
+    lane = lanes.lane_of(np.arange(2 * number))
+    counts = [
+        int(((lane >= share[0].first_lane) & (lane < share[0].stop_lane)).sum())
+        for share in (deal(lanes.all, index, number) for index in range(number))
+    ]
+    assert sum(counts) == 2 * number
+    assert min(counts) >= 1
+
+
+@given(st.integers(0, 300), st.integers(0, 2**32), st.integers(0, 1000))
+def test_an_order_is_a_permutation_that_follows_from_seed_and_epoch(num_parts, seed, epoch):
+    lanes = Lanes(num_parts, True, seed, epoch)
+    assert sorted(lanes.parts().tolist()) == list(range(num_parts))
+    assert lanes.parts().tolist() == Lanes(num_parts, True, seed, epoch).parts().tolist()
+    rows = lanes.rows(3, 0, 50).tolist()
+    assert sorted(rows) == list(range(50))
+
+
+def test_orders_differ_by_seed_epoch_part_and_window():
+    orders = [
+        Lanes(50, True, seed, epoch).rows(part, window, 50).tolist()
+        for seed in range(3)
+        for epoch in range(3)
+        for part in range(3)
+        for window in range(3)
+    ] + [Lanes(50, True, seed, epoch).parts().tolist() for seed in range(3) for epoch in range(3)]
+    assert len({tuple(order) for order in orders}) == len(orders) == 90
+
+
+def test_an_order_is_the_same_in_every_version():
+    """A state saved with one NumPy is loaded with another."""
+    assert Lanes(10, True, 1, 2).parts().tolist() == [5, 6, 9, 3, 2, 1, 0, 8, 4, 7]
