@@ -1,23 +1,27 @@
 """The self-checks: right answers of any style pass, wrong ones a smallest counterexample."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import threading
 import time
 
+import answers_lab2
 import numpy as np
 import pytest
 import solutions
 import torch
 
 from llmpipe import RollingBuffer, chunk
-from llmpipe.kit import checks, marks
+from llmpipe.kit import checks, checks_log, marks
 from llmpipe.kit.answers import cell_statements, statements, statements_for
 from llmpipe.kit.checks import EXERCISES, LABS, check, examine
+from llmpipe.kit.checks_streams import blocks_due
 from llmpipe.kit.exercise import Exercise, simpler
 
-# Right answers, in other styles than the solutions'.
+# Right answers, in other styles than the solutions'; those of Lab 2 are in answers_lab2.py.
 
 
 def rule_by_counting(text):
@@ -159,6 +163,7 @@ RIGHT_ANSWERS = {
         measured_by_lists,
         measured_warm_ups_first,
     ],
+    **answers_lab2.RIGHT,
 }
 
 
@@ -460,6 +465,7 @@ WRONG_ANSWERS = {
             "{1: 0.5}",
         ),
     ],
+    **answers_lab2.WRONG,
 }
 
 
@@ -645,10 +651,88 @@ def test_task_texts_fit_into_a_notebook_cell():
         assert f"`{exercise.name}" in exercise.task
 
 
-def test_the_solutions_are_one_function_an_exercise():
+def test_the_solutions_are_one_function_or_class_an_exercise():
     for name in EXERCISES:
         assert callable(getattr(solutions, name))
         assert getattr(solutions, name).__doc__
+
+
+# Lab 2
+
+
+def test_blocks_due_are_those_of_chunk_and_come_as_soon_as_a_rolling_buffer_has_them():
+    compared = 0
+    for lengths, block_size in EXERCISES["rolling_blocks"].inputs():
+        documents, _ = EXERCISES["rolling_blocks"].arguments(lengths, block_size)
+        due = blocks_due(documents, block_size)
+        ids = np.array([one for document in documents for one in document], dtype=int)
+        assert [block for block, _ in due] == chunk(ids, block_size).blocks.tolist()
+        buffer = RollingBuffer(block_size)
+        counts = [len(buffer.push(np.array(document, dtype=int))) for document in documents]
+        read = [count for count, blocks in enumerate(counts, 1) for _ in range(blocks)]
+        assert [count for _, count in due] == read
+        compared += len(due)
+    assert compared > 1000
+
+
+def test_a_state_is_taken_after_every_block_and_after_the_end():
+    taken = {}
+    for lengths, block_size, num_taken in EXERCISES["ResumableBlocks"].inputs():
+        taken.setdefault((*lengths, block_size), []).append(num_taken)
+    for (*lengths, block_size), counts in taken.items():
+        assert counts == [*range(sum(lengths) // block_size + 2)]
+    assert max(map(len, taken.values())) > 20
+
+
+def test_train_and_validation_share_no_text_and_leave_none_out():
+    exercise, repeated = EXERCISES["split_stream"], 0
+    for documents, _, every in exercise.inputs():
+        parts = [
+            [text for text, _ in exercise.due(documents, part, every)] for part in exercise.PARTS
+        ]
+        assert not set(parts[0]) & set(parts[1])
+        assert sorted(parts[0] + parts[1]) == sorted(documents)
+        repeated += len(set(documents)) < len(documents)
+    assert repeated > 50
+
+
+def test_an_answer_by_salted_hash_is_wrong_under_any_salt():
+    program = (
+        "import answers_lab2\nfrom llmpipe.kit.checks import EXERCISES, examine\n"
+        "print(examine(EXERCISES['split_stream'], answers_lab2.split_by_salted_hash).state)"
+    )
+    folder = os.path.dirname(answers_lab2.__file__)
+    for salt in ("0", "1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": salt, "PYTHONPATH": folder}
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.stdout == "wrong\n", done.stderr
+
+
+def test_the_log_has_the_monitor_s_lines_and_others_between_them_and_crosses_midnight():
+    exercise = EXERCISES["tokens_per_s"]
+    line = r"(\S{10})T\d\d:\d\d:\d\d\.\d{3} step \d+ tokens \d+( documents \d+)? memory_bytes \d+"
+    assert f"`{checks_log.EXAMPLE}`" in exercise.task
+    assert re.fullmatch(line, checks_log.EXAMPLE)
+    others, days, with_documents = set(), 0, set()
+    for data in exercise.inputs():
+        (lines,) = exercise.arguments(*data)
+        found = [(text, re.fullmatch(line, text)) for text in lines]
+        others |= {text for text, match in found if not match}
+        dates = {match[1] for _, match in found if match}
+        days += len(dates) > 1
+        with_documents |= {match[2] is None for _, match in found if match}
+    assert others == set(exercise.OTHERS)
+    assert days > 50
+    assert with_documents == {True, False}
+
+
+def test_a_class_half_written_is_not_attempted_yet(capsys):
+    class ResumableBlocks(answers_lab2.ResumesByCount):
+        def state_dict(self):
+            raise NotImplementedError
+
+    assert check("ResumableBlocks", ResumableBlocks).state == "not attempted"
 
 
 # Marks
@@ -698,6 +782,28 @@ def test_marks_of_a_notebook_and_a_module(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "1 of 5" in printed
     assert "5 of 5" in printed
+
+
+def test_marks_of_lab_2_by_the_name_of_the_lab_and_by_a_class_with_what_it_stands_on(tmp_path):
+    ours = marks.mark_file(solutions.__file__, "Lab2")
+    assert (ours["lab"], ours["right"], ours["of"]) == ("Lab2", 5, 5)
+    dora = notebook(
+        tmp_path,
+        "import numpy as np\nfrom itertools import chain\nraise RuntimeError('no data')",
+        "class Counting:\n    count = 0\n    def state_dict(self):\n        return [self.count]",
+        "def cut(documents, size):\n    ids = list(chain(*documents))\n"
+        "    return [ids[i : i + size] for i in range(0, len(ids) - size + 1, size)]",
+        "class ResumableBlocks(Counting):\n    def __init__(self, documents, block_size):\n"
+        "        self.blocks = cut(documents, block_size)\n"
+        "    def __iter__(self):\n        return self\n"
+        "    def __next__(self):\n        if self.count == len(self.blocks):\n"
+        "            raise StopIteration\n        self.count += 1\n"
+        "        return self.blocks[self.count - 1]\n"
+        "    def load_state_dict(self, state):\n        (self.count,) = state",
+    )
+    hers = marks.mark_file(dora)
+    assert (hers["lab"], hers["right"]) == ("Lab2", 1), hers
+    assert hers["exercises"]["ResumableBlocks"]["state"] == "right"
 
 
 def test_the_command_marks_a_class_and_names_files_it_cannot_read(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 from llmpipe.kit import notebooks
+from llmpipe.kit.answers import statements, statements_for
 from llmpipe.kit.checks import LABS
 
 ROOT = Path(__file__).parents[1]
@@ -273,22 +274,26 @@ def test_nbval_sees_one_changed_digit(path, tmp_path):
     assert "changed" in done.stdout.split("short test summary")[-1]
 
 
-def solutions():
-    """{exercise: source of its function} of labs/solutions.py."""
-    path = ROOT / "labs" / "solutions.py"
-    text = path.read_text()
-    functions = [n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef)]
-    return {n.name: ast.get_source_segment(text, n) for n in functions}
+def solutions(lab):
+    """{exercise: source of its answer in labs/solutions.py, with the imports it stands on}."""
+    everything = statements(ROOT / "labs" / "solutions.py")
+    return {
+        exercise.name: "\n".join(
+            ast.unparse(one.code) for one in statements_for(exercise.name, everything)
+        )
+        for exercise in LABS[lab]
+    }
 
 
 @every_notebook
 def test_solved_and_with_every_cell_run_twice_it_says_right_and_the_same(path, tmp_path):
     """The answers fill the stubs; and what a cell prints does not hang on its having run before."""
     saved = read(path)
-    answers, expected = solutions(), []
+    answers, expected = solutions(path.stem), []
     doubled = nbformat.v4.new_notebook(metadata=saved.metadata)
     for cell in code_cells(saved):
-        name = next((n for n in answers if cell.source.startswith(f"def {n}(")), None)
+        starts = {n: rf"(def|class) {n}\b" for n in answers}
+        name = next((n for n, start in starts.items() if re.match(start, cell.source)), None)
         source = answers[name] if name else cell.source
         for _ in range(2):
             doubled.cells.append(nbformat.v4.new_code_cell(source))

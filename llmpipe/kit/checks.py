@@ -21,11 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmpipe.kit import checks_lab1
+from llmpipe.kit import checks_lab1, checks_lab2
 from llmpipe.kit.exercise import Attempt, Exercise
 from llmpipe.metrics import resident_bytes
 
-LABS: dict[str, tuple[Exercise, ...]] = {"Lab1": checks_lab1.EXERCISES}
+LABS: dict[str, tuple[Exercise, ...]] = {
+    "Lab1": checks_lab1.EXERCISES,
+    "Lab2": checks_lab2.EXERCISES,
+}
 EXERCISES = {exercise.name: exercise for lab in LABS.values() for exercise in lab}
 
 # An answer on such small inputs takes milliseconds; a loop without end is stopped at these.

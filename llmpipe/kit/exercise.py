@@ -15,7 +15,8 @@ class Exercise:
     """One exercise; each lab's are subclasses, and the arguments of their methods are the input.
 
     An input is a tuple of plain data (numbers, strings, lists), so that it can be copied, shrunk
-    and shown; `arguments` makes of it what the student's function is called with.
+    and shown; `arguments` makes of it what the student's function is called with, and `output` says
+    what counts as its output, where that is more than what it returns.
     """
 
     name: str
@@ -43,6 +44,10 @@ class Exercise:
         changed without harm."""
         return copy.deepcopy(data)
 
+    def output(self, answer: Any, *data: Any) -> Any:
+        """What the student's answer gives for an input, to compare with `due`."""
+        return answer(*self.arguments(*data))
+
     def shown(self, *data: Any) -> str:
         """The call as one would type it."""
         return f"{self.name}({', '.join(map(repr, data))})"
@@ -58,7 +63,7 @@ class Exercise:
 
 
 class Attempt:
-    """One student's function on an exercise; `current` is the input it is at work on."""
+    """One student's function or class on an exercise; `current` is the input it is at work on."""
 
     def __init__(self, exercise: Exercise, function: Any) -> None:
         self.exercise, self.function = exercise, function
@@ -82,7 +87,7 @@ class Attempt:
         first, self.num_tried = self.num_tried == 0, self.num_tried + 1
         due = exercise.due(*data)
         try:
-            got = plain(self.function(*exercise.arguments(*data)))
+            got = plain(exercise.output(self.function, *data))
             if alike(got, due):
                 return None
             came_out = cut(exercise.shown_output(got))
