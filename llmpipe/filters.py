@@ -148,9 +148,9 @@ class QualityFilter:
         )
 
     def __repr__(self) -> str:
-        return (
-            f"QualityFilter({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
-        )
+        """With the rules that are on: states of streams are compared by it."""
+        chosen = {name: value for name, value in vars(self).items() if value not in (None, False)}
+        return f"QualityFilter({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
 
 
 def judge(texts: pa.ChunkedArray, chosen: dict[str, Rule]) -> np.ndarray:

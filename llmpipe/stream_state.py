@@ -1,17 +1,14 @@
-"""States of a stream: what they hold, whether they belong to it, and how they lie in a file."""
+"""States of a stream: what they hold, whether they belong to it, and who goes on with what."""
 
 from __future__ import annotations
 
-import json
-import os
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from llmpipe.account import Account
-from llmpipe.lanes import Piece
+from llmpipe.lanes import Piece, deal
+from llmpipe.sharding import World
 
 FORMAT = 1
 
@@ -121,31 +118,27 @@ def _of_workers(state: Any) -> Iterable[Any]:
     return [state["dataset_state"]] if "dataset_state" in state else [state]
 
 
-def save_state(state: Any, path: str | Path) -> None:
-    """Write a state, or a list of them, as a JSON file with a checksum: whole, or not at all."""
-    path = Path(path)
-    text = json.dumps(state)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(json.dumps({"crc32": zlib.crc32(text.encode()), "state": text}))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class Loaded:
+    """States that wait for the next pass: one consumer's own, or those of all to be dealt anew.
 
+    `process` is the one that loaded them.
+    """
 
-def read_state(path: str | Path) -> Any:
-    """What `save_state` wrote; ValueError naming a file that is cut, changed or of another kind."""
-    text = Path(path).read_text(encoding="utf-8", errors="replace")
-    try:
-        saved = json.loads(text)
-        if zlib.crc32(saved["state"].encode()) != saved["crc32"]:
-            raise ValueError("its checksum does not match")
-        return json.loads(saved["state"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is not a whole state file ({type(error).__name__}: {error}): it was cut or "
-            "changed, or save_state did not write it; take an older one, or start anew"
-        ) from error
+    states: list[State]
+    anew: bool
+    process: int
+
+    def share(self, world: World) -> tuple[list[Piece], Account]:
+        """What is left for one consumer, and the account that its own begins with."""
+        states, index, number = self.states, world.consumer_index, world.num_consumers
+        for state in states:
+            if (state.index, state.number) == (index, number):
+                return state.pieces, state.done
+        if not self.anew:
+            raise ValueError(
+                f"the state is of consumer {states[0].index} of {states[0].number}, but this is "
+                f"{index} of {number} (workers of ranks): pass the states of all to resume()"
+            )
+        done = sum((state.done for state in states), Account()) if index == 0 else Account()
+        return deal([piece for state in states for piece in state.pieces], index, number), done

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,16 +19,16 @@ from torch.utils.data import IterableDataset, get_worker_info
 from llmpipe.account import Account
 from llmpipe.blocks import check_block_size
 from llmpipe.filters import QualityFilter
+from llmpipe.items import items
 from llmpipe.lanes import Lanes, Piece, deal
 from llmpipe.ledger import Ledger
 from llmpipe.parts import parts_of
 from llmpipe.reading import Pass, Recipe
 from llmpipe.sharding import World
 from llmpipe.sources import Source
-from llmpipe.stream_state import State, check_made_with, collect
+from llmpipe.stream_state import Loaded, State, check_made_with, collect
 
 MAX_WORKERS = 1024  # of one loader; each has a mark of its own in shared memory
-IGNORED = -100  # a label that the loss of `transformers` and of torch leaves out
 
 
 class BlockStream(IterableDataset):
@@ -107,7 +106,7 @@ class BlockStream(IterableDataset):
         self.rank, self.world_size = rank, world_size
         # The epoch, and which workers have taken up the state that this process loaded.
         self._shared = torch.zeros(1 + MAX_WORKERS, dtype=torch.int64).share_memory_()
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
         self._place: Callable[[], tuple[list[Piece], Account]] | None = None
         self._running = (0, World(rank, world_size))  # epoch and consumer of the last pass
 
@@ -166,7 +165,7 @@ class BlockStream(IterableDataset):
         """
         state = State.from_dict(state)
         check_made_with(state.made_with, self.made_with)
-        self._load([state], state.number)
+        self._load([state], anew=False)
 
     def resume(self, states: Any, *, rank: int = 0, world_size: int = 1) -> BlockStream:
         """The same stream on another number of ranks or workers, where all the old ones stood.
@@ -182,7 +181,7 @@ class BlockStream(IterableDataset):
         stream = object.__new__(type(self))
         stream.__dict__ = {**self.__dict__, "_place": None, "rank": rank, "world_size": world_size}
         stream._shared = torch.zeros_like(self._shared).share_memory_()
-        stream._load(found, None)
+        stream._load(found, anew=True)
         return stream
 
     @property
@@ -204,7 +203,7 @@ class BlockStream(IterableDataset):
         for part in this_pass.slices():
             blocks = np.concatenate((waiting, part.blocks)) if len(waiting) else part.blocks
             ready = len(blocks) - len(blocks) % size
-            for number, item in enumerate(self._tensors(blocks[:ready]), start=1):
+            for number, item in enumerate(self._of(blocks[:ready]), start=1):
                 self._place = partial(this_pass.place, part, number * size - len(waiting))
                 yield item
             waiting = blocks[ready:].copy()  # and not a view that keeps a whole slice
@@ -216,22 +215,10 @@ class BlockStream(IterableDataset):
             end = Account(left_over=left_over)
         done = this_pass.done + end
         self._place = lambda: ([], done)
-        yield from self._tensors(np.concatenate((waiting, padded)), num_padding)
+        yield from self._of(np.concatenate((waiting, padded)), num_padding)
 
-    def _tensors(self, blocks: np.ndarray, num_padding: int = 0) -> Iterator[dict]:
-        """Items out of (n, block_size) blocks, of which the last ends with so much padding."""
-        input_ids = torch.from_numpy(blocks.astype(np.int64))
-        columns = {"input_ids": input_ids, "labels": input_ids.clone()}
-        if self.remainder == "pad":
-            columns["attention_mask"] = torch.ones_like(input_ids)
-        if num_padding:
-            columns["labels"][-1, -num_padding:] = IGNORED
-            columns["attention_mask"][-1, -num_padding:] = 0
-        size, in_worker = self.batch_size, get_worker_info() is not None
-        parts = (each.split(size) if size else each.unbind() for each in columns.values())
-        for row in zip(*parts, strict=True) if len(blocks) else ():
-            # A worker that sends a view sends all that it is a view of.
-            yield dict(zip(columns, (t.clone() for t in row) if in_worker else row, strict=True))
+    def _of(self, blocks: np.ndarray, num_padding: int = 0) -> Iterator[dict]:
+        return items(blocks, self.batch_size, self.remainder == "pad", num_padding)
 
     @property
     def _pad_id(self) -> int:
@@ -250,13 +237,13 @@ class BlockStream(IterableDataset):
             raise ValueError(f"a loader may have {MAX_WORKERS} workers, not {worker.num_workers}")
         return World(self.rank, self.world_size, worker.id, worker.num_workers)
 
-    def _load(self, states: list[State], number: int | None) -> None:
-        self._loaded = _Loaded(states, os.getpid())
+    def _load(self, states: list[State], anew: bool) -> None:
+        self._loaded = Loaded(states, anew, os.getpid())
         if not get_worker_info():
             self._shared[1:] = 0
         self._shared[0] = states[0].epoch
 
-    def _take_loaded(self) -> _Loaded | None:
+    def _take_loaded(self) -> Loaded | None:
         """What was loaded and not yet begun on; a second pass begins at the beginning."""
         loaded, self._loaded = self._loaded, None
         worker = get_worker_info()
@@ -274,28 +261,6 @@ class BlockStream(IterableDataset):
         self.__dict__.update(attributes)
         if not self._shared.is_shared():  # pickled for a rank, not for a worker
             self._shared.share_memory_()
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """States that wait for the next pass, and the process that loaded them."""
-
-    states: list[State]
-    process: int
-
-    def share(self, world: World) -> tuple[list[Piece], Account]:
-        """What is left for one consumer, and the account that its own begins with."""
-        states, index, number = self.states, world.consumer_index, world.num_consumers
-        own = next((state for state in states if state.index == index), None)
-        if states[0].number == number and own:
-            return own.pieces, own.done
-        if len(states) != states[0].number:
-            raise ValueError(
-                f"the state is of consumer {states[0].index} of {states[0].number}, but this is "
-                f"{index} of {number} (workers of ranks): pass all states to resume()"
-            )
-        done = sum((state.done for state in states), Account()) if index == 0 else Account()
-        return deal([piece for state in states for piece in state.pieces], index, number), done
 
 
 def _check_count(name: str, value: Any, least: int) -> None:

@@ -1,0 +1,40 @@
+"""Blocks as what a model takes: dicts of int64 tensors, made many blocks at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+IGNORED = -100  # a label that the losses of torch and `transformers` leave out
+
+
+def items(
+    blocks: np.ndarray, batch_size: int | None, masked: bool = False, num_padding: int = 0
+) -> Iterator[dict]:
+    """Items out of blocks of shape (n, T): one a block, or batches (B, T), the last maybe smaller.
+
+    Each holds `input_ids`, `labels`, which are the same ids, and if `masked` an `attention_mask`.
+    The last `num_padding` ids of the last block are padding: 0 in the mask, -100 in the labels.
+    They go by place and not by value, since an id that pads may be one of the text as well.
+
+    >>> item, = items(np.array([[5, 6, 6]]), batch_size=None, masked=True, num_padding=1)
+    >>> {name: tensor.tolist() for name, tensor in item.items()}
+    {'input_ids': [5, 6, 6], 'labels': [5, 6, -100], 'attention_mask': [1, 1, 0]}
+    """
+    if not len(blocks):
+        return
+    input_ids = torch.from_numpy(blocks.astype(np.int64))
+    columns = {"input_ids": input_ids, "labels": input_ids.clone()}
+    if masked:
+        columns["attention_mask"] = torch.ones_like(input_ids)
+        if num_padding:
+            columns["labels"][-1, -num_padding:] = IGNORED
+            columns["attention_mask"][-1, -num_padding:] = 0
+    # A loader's worker that sent a view would send all that it is a view of.
+    in_worker = get_worker_info() is not None
+    parts = (c.split(batch_size) if batch_size else c.unbind() for c in columns.values())
+    for row in zip(*parts, strict=True):
+        yield dict(zip(columns, (part.clone() for part in row) if in_worker else row, strict=True))
