@@ -36,6 +36,16 @@ RNG = np.random.default_rng(0)
 BEFORE = np.concatenate([np.zeros(12951, int), RNG.integers(1, 39, 6908)])
 AFTER = RNG.lognormal(6.3, 0.8, 16859).astype(int) + 40
 
+LABS = ("Lab 1: all in memory", "Lab 2: streamed")
+MEASURES = {
+    "time": (0.43, 0.38),
+    "peak memory": (152.3, 12.4),
+    "time to first batch": (0.386, 0.0123),
+    "ids lost": (54, 54),
+}
+LARGE = {"time": (1234.5, 3e-5), "time to first batch": (98765.4, 1e-3), "ids lost": (10**9, 0)}
+UNITS = {"time": "s", "peak memory": "MB", "time to first batch": "s", "ids lost": "ids"}
+
 # Each figure of typical and of awkward numbers, and what its caption has to say.
 FIGURES = {
     "map of lab 1": (
@@ -118,6 +128,96 @@ FIGURES = {
             },
         ),
         ["1,000 -> 8,000", "0.04 s -> 2.56 s, power 2.0", "0.008 s, power 1.0"],
+    ),
+    "loaders": (
+        lambda: plots.loader_speeds(
+            {
+                "blocks, 0 workers": 1.9e6,
+                "batches, 0 workers": 15.7e6,
+                "blocks, 2 workers": 0.31e6,
+                "batches, 2 workers": 6.2e6,
+            }
+        ),
+        ["0 workers: 1.9 M", "15.7 M, 8.26 times", "310,000, 0.163 times", "6.2 M, 3.26 times"],
+    ),
+    "loaders, one": (lambda: plots.loader_speeds({"batches": 5}), ["tokens/s: batches: 5"]),
+    "memory": (
+        lambda: plots.memory_by_rows(
+            [1000, 9180, 36718],
+            {"load it all": [4_000_000, 36_500_000, 152_000_000], "stream": [9e6, 12e6, 12.4e6]},
+        ),
+        ["load it all: 1,000: 4 MB, 9,180: 36.5 MB, 36,718: 152 MB", "36,718: 12.4 MB"],
+    ),
+    "memory, one way that needs none": (
+        lambda: plots.memory_by_rows([10**6], {"stream": [0]}),
+        ["stream: 1,000,000: 0 MB"],
+    ),
+    "memory, as many ways as there are colours": (
+        lambda: plots.memory_by_rows(
+            [10**7, 10], {f"way {i} of reading rows": [i * 10**9, i * 1000] for i in range(7)}
+        ),
+        ["way 6 of reading rows: 10,000,000: 6,000 MB, 10: 0.006 MB"],
+    ),
+    "origins": (
+        lambda: plots.block_origins([3, 7, 1, 4, 5], block_size=6),
+        [
+            "20 ids of 5 documents",
+            "block 0: 0-2 of d0, 3-5 of d1; block 1: 6-9 of d1, 10 of d2, 11 of d3; block 2: ",
+            "remainder: 18-19 of d4",
+        ],
+    ),
+    "origins, as many as can be drawn": (
+        lambda: plots.block_origins([5] * 40, block_size=20),
+        ["block 9: 180-184 of d36", "195-199 of d39; no remainder"],
+    ),
+    "origins, no block": (
+        lambda: plots.block_origins([0, 2, 0], block_size=20),
+        ["2 ids of 3 documents; remainder: 0-1 of d1"],
+    ),
+    "origins, blocks of one": (lambda: plots.block_origins([1, 2], 1), ["block 2: 2 of d1"]),
+    "rate over time": (
+        lambda: plots.throughput_over_time(
+            [0, 0.2, 0.4, 0.6, 0.8],
+            [0, 1_000_000, 4_000_000, 8_000_000, 10_000_000],
+            [310e6, 311e6, 316e6, 314e6, 312e6],
+        ),
+        [
+            "10 M tokens in 0.8 s: mean 12.5 M tokens/s",
+            "slowest interval 5 M (from 0 s to 0.2 s), fastest 20 M (from 0.4 s to 0.6 s)",
+            "memory first 310 MB, last 312 MB, peak 316 MB",
+        ],
+    ),
+    "rate over time, nothing came": (
+        lambda: plots.throughput_over_time([0, 0.001], [0, 0], [0, 0]),
+        ["0 tokens in 0.001 s: mean 0 tokens/s", "peak 0 MB"],
+    ),
+    "rate over time, two hours": (
+        lambda: plots.throughput_over_time(
+            [0, 100, 100.5, 7200], [0, 10**10, 10**10 + 5, 9 * 10**11], [5e9, 6e9, 1e9, 4e9]
+        ),
+        ["7,200 s", "slowest interval 10 (from 100 s to 100.5 s)", "peak 6,000 MB"],
+    ),
+    "labs compared": (
+        lambda: plots.labs_compared(
+            {measure: dict(zip(LABS, values, strict=True)) for measure, values in MEASURES.items()},
+            UNITS,
+        ),
+        [
+            "time (s): Lab 1: all in memory: 0.43, Lab 2: streamed: 0.38",
+            "peak memory (MB): Lab 1: all in memory: 152, Lab 2: streamed: 12.4",
+            "ids lost (ids): Lab 1: all in memory: 54, Lab 2: streamed: 54",
+        ],
+    ),
+    "labs compared, far apart": (
+        lambda: plots.labs_compared(
+            {measure: dict(zip(LABS, values, strict=True)) for measure, values in LARGE.items()},
+            UNITS,
+        ),
+        ["time to first batch (s): Lab 1: all in memory: 98,765", "1 G, Lab 2: streamed: 0"],
+    ),
+    "labs compared, one measure of three ways": (
+        lambda: plots.labs_compared({"ids lost": dict.fromkeys(["classic", *LABS], 0)}, UNITS),
+        ["ids lost (ids): classic: 0, Lab 1"],
     ),
 }
 
@@ -239,6 +339,52 @@ def test_the_map_is_the_same_in_every_lab_but_for_what_is_lit():
         assert any(word in text for text in said[0])
 
 
+def test_each_cell_of_a_block_is_its_id_in_the_look_of_its_document():
+    lengths = [2, 0, 3, 9, 1, 1, 1, 1, 4, 1]  # more documents than there are colours
+    figure = plots.block_origins(lengths, block_size=5)
+    (axes,) = figure.axes
+    origins = np.repeat(np.arange(len(lengths)), lengths)
+    words = [text.get_text() for text in axes.texts]
+    assert words == [f"{number}\nd{document}" for number, document in enumerate(origins)]
+    looks = [(to_hex(cell.get_facecolor()), cell.get_hatch()) for cell in axes.patches]
+    for number, document in enumerate(origins[1:], start=1):
+        same = document == origins[number - 1]
+        assert (looks[number] == looks[number - 1]) == same
+        x, y = axes.texts[number].get_position()
+        assert (y, x) == divmod(number, 5)
+        assert axes.patches[number].get_bbox().contains(x, y)
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["block 0", "block 1", "block 2", "block 3", "remainder"]
+    dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert len(dashed) == 5
+    assert all(3.5 < y < 4.5 for line in dashed for y in line.get_ydata())
+
+
+def test_titles_say_by_how_much_only_where_there_is_a_difference():
+    for peaks, title in (
+        ({"load": [1, 160], "stream": [1, 10]}, "stream: 16 times less memory at 9,000 rows"),
+        ({"load": [1, 10], "stream": [1, 10]}, "load: 10 MB at 9,000 rows"),
+        ({"stream": [50, 0]}, "stream: 0 MB at 9,000 rows"),
+    ):
+        bytes_of = {way: [size * 10**6 for size in sizes] for way, sizes in peaks.items()}
+        assert plots.memory_by_rows([100, 9000], bytes_of).get_suptitle() == title
+    for lengths, title in (
+        ([3, 3], "One document a block"),
+        ([2, 2, 2, 2], "A block takes ids from up to 2 documents"),
+        ([1], "No block is full: 1 ids wait for more"),
+    ):
+        assert plots.block_origins(lengths, 3).get_suptitle() == title
+
+
+def test_the_rate_between_samples_is_what_came_between_them():
+    figure = plots.throughput_over_time([0, 1, 3, 3.5], [0, 10, 30, 1030], [7e6] * 4)
+    rates, mean = figure.axes[0].lines
+    # Half a second at the end is too short beside two: it is taken together with them.
+    assert rates.get_xydata().tolist() == [[0, 10], [1, 408], [3.5, 408]]
+    assert mean.get_ydata()[0] == pytest.approx(1030 / 3.5)
+    assert figure.axes[1].lines[0].get_xdata().tolist() == [0, 1, 3, 3.5]
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -252,6 +398,27 @@ def test_the_map_is_the_same_in_every_lab_but_for_what_is_lit():
         (lambda: plots.ledger_waterfall(Ledger()), "no entries"),
         (lambda: plots.ids_lost({}, 1, 0), "at least one"),
         (lambda: plots.ids_lost({1: 0}, 0, 0), "num_ids must be 1 or more, got 0"),
+        (lambda: plots.loader_speeds({}), "at least one"),
+        (lambda: plots.memory_by_rows([1, 2], {"stream": [1]}), "num_rows 2, stream 1"),
+        (lambda: plots.memory_by_rows([1], {}), "at least one way"),
+        (lambda: plots.block_origins([], 6), "one or more numbers of ids"),
+        (lambda: plots.block_origins([3, -1], 6), r"got \[3, -1\]"),
+        (lambda: plots.block_origins([0, 0], 6), "got 0 ids and block_size 6"),
+        (lambda: plots.block_origins([201], 6), "got 201 ids"),
+        (lambda: plots.block_origins([3], 21), "block_size 21"),
+        (lambda: plots.block_origins([3], 0), "block_size"),
+        (lambda: plots.throughput_over_time([], [], []), "at least one"),
+        (lambda: plots.throughput_over_time([0, 1], [0, 1], [5]), "memory_bytes 1"),
+        (lambda: plots.throughput_over_time([0], [0], [5]), "two samples or more"),
+        (lambda: plots.throughput_over_time([0, 1, 1], [0, 1, 2], [5, 5, 5]), "growing seconds"),
+        (lambda: plots.throughput_over_time([0, 1], [2, 1], [5, 5]), r"tokens \[2.0, 1.0\]"),
+        (lambda: plots.labs_compared({}, UNITS), "at least one"),
+        (lambda: plots.labs_compared({"time": {}}, UNITS), "'time' is of no way"),
+        (
+            lambda: plots.labs_compared({"time": {"a": 1.0}, "ids lost": {"b": 1}}, UNITS),
+            r"'ids lost' is of \['b'\], the first measure of \['a'\]",
+        ),
+        (lambda: plots.labs_compared({"rows": {"a": 1}}, UNITS), "no unit for 'rows'"),
     ],
 )
 def test_numbers_that_do_not_fit_together_are_refused(call, said):

@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ def progress(items: Iterable, description: str, **options: Any) -> Any:
     from tqdm.auto import tqdm
 
     is_off = os.environ.get("LLMPIPE_PROGRESS") == "off" or "PYTEST_VERSION" in os.environ
-    return tqdm(items, desc=description, disable=is_off, **options)
+    options["total"] = options.get("total") or length_hint(items) or None
+    # One iterator: tqdm would ask twice for one, and so begin a stream twice, and its workers. A
+    # stream that resumes would then begin at its beginning.
+    return tqdm(iter(items), desc=description, disable=is_off, **options)
 
 
 def execute(path: Path) -> Any:

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from llmpipe.kit.block_origins import block_origins
 from llmpipe.kit.bug_plots import ids_lost, quadratic
 from llmpipe.kit.figure import (
     BLUE,
-    HATCHES,
     ORANGE,
-    PALETTE,
     VERMILION,
     WITH_COMMAS,
     CaptionedFigure,
@@ -31,16 +29,23 @@ from llmpipe.kit.figure import (
     short,
 )
 from llmpipe.kit.pipeline_map import pipeline_map
+from llmpipe.kit.speed_plots import loader_speeds, tokenizer_speeds
+from llmpipe.kit.stream_plots import labs_compared, memory_by_rows, throughput_over_time
 from llmpipe.kit.waterfall import ledger_waterfall
 
 __all__ = [
+    "block_origins",
     "ids_lost",
+    "labs_compared",
     "ledger_waterfall",
     "lengths_before_after",
+    "loader_speeds",
     "loss_curve",
+    "memory_by_rows",
     "pipeline_map",
     "quadratic",
     "throughput_by",
+    "throughput_over_time",
     "tokenizer_speeds",
 ]
 
@@ -92,28 +97,6 @@ def lengths_before_after(
         f"median length {medians[0]} -> {medians[1]} {unit}; dropped: "
         + (", ".join(f"{reason} {count:,}" for reason, count in dropped.items()) or "none")
     )
-    return figure
-
-
-def tokenizer_speeds(rates: Mapping[str, float], unit: str = "tokens/s") -> CaptionedFigure:
-    """How fast each way of tokenizing the same documents is; `rates` maps way to tokens/s.
-
-    The first way is what the others are compared with.
-    """
-    same_length(rates=rates)
-    first = next(iter(rates))
-    fastest = max(rates, key=rates.__getitem__)
-    figure, (axes,) = new_figure(f"The fastest way to the same ids: {fastest}")
-
-    def words(rate: float) -> str:
-        times = rate / rates[first]
-        return short(rate) if times == 1 else f"{short(rate)}, {times:,.3g} times"
-
-    colours, hatches = (list(islice(cycle(each), len(rates))) for each in (PALETTE, HATCHES))
-    lying_bars(axes, rates, colours, hatches, words)
-    axes.set_xlabel(unit)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-    figure.caption = f"{unit}: " + "; ".join(f"{way}: {words(rates[way])}" for way in rates)
     return figure
 
 
