@@ -26,13 +26,15 @@ def items(
     """
     if not len(blocks):
         return
-    input_ids = torch.from_numpy(blocks.astype(np.int64))
-    columns = {"input_ids": input_ids, "labels": input_ids.clone()}
+    # Copied by NumPy: torch would wake its threads for so many ids, and wait for busy cores.
+    input_ids = blocks.astype(np.int64)
+    arrays = {"input_ids": input_ids, "labels": input_ids.copy()}
     if masked:
-        columns["attention_mask"] = torch.ones_like(input_ids)
+        arrays["attention_mask"] = np.ones_like(input_ids)
         if num_padding:
-            columns["labels"][-1, -num_padding:] = IGNORED
-            columns["attention_mask"][-1, -num_padding:] = 0
+            arrays["labels"][-1, -num_padding:] = IGNORED
+            arrays["attention_mask"][-1, -num_padding:] = 0
+    columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
     # A loader's worker that sent a view would send all that it is a view of.
     in_worker = get_worker_info() is not None
     parts = (c.split(batch_size) if batch_size else c.unbind() for c in columns.values())

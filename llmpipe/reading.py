@@ -25,7 +25,7 @@ from llmpipe.lanes import Lanes, Piece
 from llmpipe.parts import WINDOW_ROWS, Parts
 
 # Tokenized at a time: a window of long documents must not fill the memory with its ids.
-SLICE_BYTES = 4 * 2**20
+SLICE_BYTES = 2**20
 
 
 class SourceError(RuntimeError):
