@@ -139,7 +139,7 @@ class QualityFilter:
             row += table.num_rows
 
     def _filter_slice(self, table: pa.Table, chosen: dict[str, Rule]) -> tuple[pa.Table, Ledger]:
-        verdicts = judge(table[self.column], chosen)
+        verdicts, _ = judge(table[self.column], chosen)
         counts = np.bincount(verdicts, minlength=len(chosen) + 1).tolist()
         kept = table.filter(pa.array(verdicts == 0)) if counts[0] < table.num_rows else table
         dropped = dict(zip(chosen, counts[1:], strict=True))
@@ -153,13 +153,15 @@ class QualityFilter:
         return f"QualityFilter({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
 
 
-def judge(texts: pa.ChunkedArray, chosen: dict[str, Rule]) -> np.ndarray:
-    """For each text 0 if no rule rejects it, else the number of the first that does, from 1 on.
+def judge(texts: pa.ChunkedArray, chosen: dict[str, Rule]) -> tuple[np.ndarray, pa.ChunkedArray]:
+    """Verdicts on all texts, and the texts that are kept.
 
-    Shape (num_documents,), int8. A rule is asked only about what those before it let pass.
+    A verdict is 0 if no rule rejects the text, else the number of the first that does, from 1 on:
+    shape (num_documents,), int8. A rule is asked only about what those before it let pass.
 
-    >>> judge(text_column(["", "ab", "abc"]), QualityFilter(min_chars=3).rules()).tolist()
-    [1, 2, 0]
+    >>> verdicts, kept = judge(text_column(["", "ab", "abc"]), QualityFilter(min_chars=3).rules())
+    >>> verdicts.tolist(), kept.to_pylist()
+    ([1, 2, 0], ['abc'])
     """
     verdicts, left = np.zeros(len(texts), np.int8), np.arange(len(texts))
     for number, rejects in enumerate(chosen.values(), start=1):
@@ -167,7 +169,7 @@ def judge(texts: pa.ChunkedArray, chosen: dict[str, Rule]) -> np.ndarray:
         if rejected.any():
             verdicts[left[rejected]] = number
             texts, left = texts.filter(pa.array(~rejected)), left[~rejected]
-    return verdicts
+    return verdicts, texts
 
 
 def _checked(name: str, value: float | None, low: float, high: float | None) -> float | None:

@@ -35,8 +35,43 @@ def items(
             arrays["labels"][-1, -num_padding:] = IGNORED
             arrays["attention_mask"][-1, -num_padding:] = 0
     columns = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    # A loader's worker that sent a view would send all that it is a view of.
-    in_worker = get_worker_info() is not None
     parts = (c.split(batch_size) if batch_size else c.unbind() for c in columns.values())
     for row in zip(*parts, strict=True):
-        yield dict(zip(columns, (part.clone() for part in row) if in_worker else row, strict=True))
+        if get_worker_info():
+            row = _to_send(row, shared=batch_size is not None)
+        yield dict(zip(columns, row, strict=True))
+
+
+def _to_send(row: tuple[torch.Tensor, ...], shared: bool) -> tuple[torch.Tensor, ...]:
+    """A copy to send from a loader's worker: sending a view would send all that it is a view of.
+
+    A batch is put into shared memory at once. Where there is too little of it that is an error
+    here, but in the thread of the queue, which would do it else, it would lose the batch and leave
+    the loader waiting.
+    """
+    copy = torch.stack(row)
+    return (copy.share_memory_() if shared else copy).unbind()
+
+
+class Lasting:
+    """An iterator that raises its error again when it is asked again, where a generator ends.
+
+    A loader asks again after an error, and would take the end for that of the data.
+    """
+
+    def __init__(self, generator: Iterator[dict]) -> None:
+        self._generator, self._error = generator, None
+
+    def __iter__(self) -> Lasting:
+        return self
+
+    def __next__(self) -> dict:
+        if self._error:
+            raise self._error
+        try:
+            return next(self._generator)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._error = error
+            raise

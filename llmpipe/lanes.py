@@ -9,7 +9,7 @@ ten rows are enough for eight consumers. A source of many parts is dealt by whol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,13 +73,19 @@ class Lanes:
         """
         return rows * STRIDE % self.per_part
 
-    def by_part(self, piece: Piece) -> Iterable[Piece]:
-        """The same lanes, one piece a part."""
-        first = piece.first_lane
-        while first < piece.stop_lane:
-            stop = min(piece.stop_lane, first - first % self.per_part + self.per_part)
-            yield piece._replace(first_lane=first, stop_lane=stop)
-            first = stop
+    def by_part(self, pieces: list[Piece]) -> Iterator[tuple[Piece, list[Piece]]]:
+        """The same lanes a part at a time, each with the pieces that come after it.
+
+        >>> [(part[:2], len(later)) for part, later in Lanes(3).by_part([Piece(9, 512)])]
+        [((9, 256), 1), ((256, 512), 0)]
+        """
+        for number, piece in enumerate(pieces, start=1):
+            while piece.first_lane < piece.stop_lane:
+                end = piece.first_lane - piece.first_lane % self.per_part + self.per_part
+                part = piece._replace(stop_lane=min(end, piece.stop_lane))
+                piece = Piece(part.stop_lane, piece.stop_lane)
+                rest = [piece] if piece.first_lane < piece.stop_lane else []
+                yield part, [*rest, *pieces[number:]]
 
     def _order(self, length: int, *place: int) -> np.ndarray:
         if not self.shuffle:

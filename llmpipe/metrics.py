@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 
@@ -55,15 +57,18 @@ class Meter:
 
 def resident_bytes() -> int:
     """Memory of this process that lies in RAM now, in bytes."""
+    return _process(os.getpid()).memory_info().rss
+
+
+@cache
+def _process(pid: int) -> Any:
     import psutil
 
-    return psutil.Process().memory_info().rss
+    return psutil.Process(pid)
 
 
 def usable_cores() -> int:
     """Cores this process may use; a container or `taskset` can make them fewer than there are."""
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

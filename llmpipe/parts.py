@@ -18,10 +18,13 @@ import pyarrow.parquet as pq
 
 from llmpipe import sample
 from llmpipe.columns import require_column
-from llmpipe.sharding import World, can_deal_parts
 
 WINDOW_ROWS = 1000  # as many as `datasets` puts into a row group
 IDENTITY_BYTES = 65_536  # of a Parquet file's end, where its index of all pages stands
+
+
+class NoColumnError(KeyError):
+    """The source is well, but has no such column; a KeyError of the source's own is none."""
 
 
 class Parts(Protocol):
@@ -36,20 +39,25 @@ class Parts(Protocol):
 class ParquetParts:
     """Row groups of local Parquet files, in order; of `num_rows` rows in all, if that is given.
 
-    Only the column that is asked for is read. Page checksums are compared where a file has them.
+    Only the column that is asked for is read. Page checksums are compared where a file has them
+    (`write_page_checksum`); where it has none, a changed byte in a page may go unnoticed.
 
-    Raises ValueError naming a file that is no whole Parquet file.
+    Raises ValueError naming a file that is no whole Parquet file; OSError, while it is read, if it
+    is another by then.
     """
 
     def __init__(self, files: Sequence[Path], num_rows: int | None = None) -> None:
         self._groups: list[tuple[Path, int, int]] = []  # file, row group, rows of it
+        self._marks: dict[Path, str] = {}
+        self._opened: tuple[tuple, pq.ParquetFile] | None = None
         digest, left = hashlib.sha256(), num_rows
         for file in files:
             try:
                 metadata = pq.read_metadata(file)
             except (pa.ArrowInvalid, OSError) as error:
                 raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
-            digest.update(f"{file.name} {file.stat().st_size} ".encode() + _end_of(file))
+            digest.update(_mark(file))
+            self._marks[Path(file)] = hashlib.sha256(_mark(file)).hexdigest()
             for group in range(metadata.num_row_groups):
                 rows = metadata.row_group(group).num_rows
                 rows = rows if left is None else min(rows, left)
@@ -62,17 +70,30 @@ class ParquetParts:
     def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
         file, group, num_rows = self._groups[part]
         left = num_rows - first_window * WINDOW_ROWS
-        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
-            require_column(pa.table({name: [] for name in opened.schema_arrow.names}), column)
-            batches = opened.iter_batches(WINDOW_ROWS, row_groups=[group], columns=[column])
-            tables = (pa.Table.from_batches([batch]) for batch in batches)
-            for table in exact_windows(tables, first_window):
-                if left <= 0:
-                    return
-                yield table.slice(0, left)
-                left -= table.num_rows
+        opened = self._open(file)
+        check_column(opened.schema_arrow.empty_table(), column)
+        batches = opened.iter_batches(WINDOW_ROWS, row_groups=[group], columns=[column])
+        tables = (pa.Table.from_batches([batch]) for batch in batches)
+        for table in exact_windows(tables, first_window):
+            if left <= 0:
+                return
+            yield table.slice(0, left)
+            left -= table.num_rows
         if left > 0:
             raise OSError(f"row group {group} of {file} ends {left} rows early")
+
+    def _open(self, file: Path) -> pq.ParquetFile:
+        """The file, opened once for all its row groups, and anew if it was changed since."""
+        stat = file.stat()
+        stamp = (file, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if self._opened is None or self._opened[0] != stamp:
+            if hashlib.sha256(_mark(file)).hexdigest() != self._marks[file]:
+                raise OSError(f"{file} is another or shorter than when the stream was made")
+            self._opened = stamp, pq.ParquetFile(file, page_checksum_verification=True)
+        return self._opened[1]
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_opened": None}
 
 
 class SampleParts:
@@ -86,64 +107,8 @@ class SampleParts:
 
     def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
         table = sample.lane(self._corpus, self._split, self._num_rows, part)
-        require_column(table, column)
+        check_column(table, column)
         yield from exact_windows([table.select([column])], first_window)
-
-
-class StreamParts:
-    """What `datasets` streams: its shards, or the stream as one part if something worked on it all.
-
-    Reading from row n on skips the n rows before it, as `IterableDataset.skip` does.
-    """
-
-    def __init__(self, stream: Any, identity: str) -> None:
-        # Whatever was mapped, shuffled or taken from the whole would come out otherwise by shard.
-        self._stream, is_plain = stream, can_deal_parts(stream, World())
-        self._stream = stream.reshard() if is_plain else stream
-        self.num_parts = self._stream.num_shards if is_plain else 1
-        self.identity = identity
-
-    def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
-        own = self._stream
-        if self.num_parts > 1:
-            own = own.shard(self.num_parts, part, contiguous=False)
-        if first_window:
-            own = own.skip(first_window * WINDOW_ROWS)
-        for table in exact_windows(own.with_format("arrow").iter(batch_size=WINDOW_ROWS)):
-            require_column(table, column)
-            yield table.select([column])
-
-
-class DatasetParts:
-    """A `Dataset` of `datasets`, a window a part: any row of it is at hand."""
-
-    def __init__(self, dataset: Any, num_rows: int | None = None) -> None:
-        self._dataset = dataset.with_format("arrow")
-        self._num_rows = min(len(dataset), len(dataset) if num_rows is None else num_rows)
-        self.num_parts = -(-self._num_rows // WINDOW_ROWS)
-        self.identity = f"a Dataset of {len(dataset)} rows"
-
-    def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
-        require_column(self._dataset, column)
-        start = part * WINDOW_ROWS
-        table = self._dataset[start : min(start + WINDOW_ROWS, self._num_rows)]
-        yield from exact_windows([table.select([column])], first_window)
-
-
-def parts_of(dataset: Any, num_rows: int | None = None) -> Parts:
-    """The parts of a user's own `Dataset` or `IterableDataset` of `datasets`.
-
-    Raises TypeError for anything else.
-    """
-    if isinstance(dataset, dict) or not hasattr(dataset, "with_format"):
-        raise TypeError(
-            "a stream reads a source (open_source), or one split as a Dataset or IterableDataset "
-            f"of `datasets`, not a {type(dataset).__name__}"
-        )
-    if hasattr(dataset, "num_rows"):
-        return DatasetParts(dataset, num_rows)
-    dataset = dataset if num_rows is None else dataset.take(num_rows)
-    return StreamParts(dataset, f"an IterableDataset, split {dataset.split}")
 
 
 def exact_windows(tables: Any, first_window: int = 0) -> Iterator[pa.Table]:
@@ -167,7 +132,17 @@ def exact_windows(tables: Any, first_window: int = 0) -> Iterator[pa.Table]:
             waiting = [whole.slice(cut)]
 
 
-def _end_of(file: Path) -> bytes:
+def check_column(table: Any, column: str) -> None:
+    """Raise NoColumnError naming the columns there are, unless `table` has this one."""
+    try:
+        require_column(table, column)
+    except KeyError as error:
+        raise NoColumnError(*error.args) from None
+
+
+def _mark(file: Path) -> bytes:
+    """What tells a file from another without reading all of it."""
+    size = file.stat().st_size
     with open(file, "rb") as opened:
-        opened.seek(-min(IDENTITY_BYTES, file.stat().st_size), 2)
-        return opened.read()
+        opened.seek(-min(IDENTITY_BYTES, size), 2)
+        return f"{file.name} {size} ".encode() + opened.read()

@@ -22,7 +22,7 @@ from llmpipe.blocks import RollingBuffer
 from llmpipe.columns import text_column, to_strings
 from llmpipe.filters import Rule, judge
 from llmpipe.lanes import Lanes, Piece
-from llmpipe.parts import WINDOW_ROWS, Parts
+from llmpipe.parts import WINDOW_ROWS, NoColumnError, Parts
 
 # Tokenized at a time: a window of long documents must not fill the memory with its ids.
 SLICE_BYTES = 2**20
@@ -89,7 +89,7 @@ class Pass:
 
     def __init__(self, recipe: Recipe, lanes: Lanes, pieces: list[Piece], done: Account) -> None:
         self.recipe, self.lanes = recipe, lanes
-        self.pieces = [part for piece in pieces for part in lanes.by_part(piece)]
+        self.pieces = pieces
         self.done = done  # all windows up to now, and the ids in blocks before this pass
         self.buffer = RollingBuffer(recipe.block_size)
         self._order = lanes.parts()
@@ -97,16 +97,14 @@ class Pass:
     def slices(self) -> Iterator[Slice]:
         """Slice after slice. Afterwards `buffer` holds the remainder, and `done` all rows."""
         num_ids = self.done.in_blocks
-        for index, piece in enumerate(self.pieces):
+        for piece, later in self.lanes.by_part(self.pieces):
             part = int(self._order[piece.first_lane // self.lanes.per_part])
             for rows, texts in self._own_rows(part, piece):
-                verdicts = judge(texts, self.recipe.rules)
-                later = self.pieces[index + 1 :]
+                verdicts, kept = judge(texts, self.recipe.rules)
                 window = Window(part, piece, later, self.done, rows, texts, verdicts)
-                kept = verdicts == 0
-                rows, texts = rows[kept], texts if kept.all() else texts.filter(pa.array(kept))
-                for start, stop in _bounds(texts):
-                    ids, offsets = self.recipe.encode(texts.slice(start, stop - start))
+                rows = rows[verdicts == 0]
+                for start, stop in _bounds(kept):
+                    ids, offsets = self.recipe.encode(kept.slice(start, stop - start))
                     ids, offsets = _without_read(ids, offsets, rows[start], window)
                     waited, blocks = len(self.buffer.remainder), self.buffer.push(ids)
                     yield Slice(window, rows[start:stop], offsets, waited, num_ids, blocks)
@@ -156,15 +154,18 @@ class Pass:
 
     def _tables(self, part: int, window: int) -> Iterator[pa.Table]:
         try:
-            yield from self.recipe.parts.windows(part, window, self.recipe.column)
-        except KeyError:  # no such column
-            raise
+            for table in self.recipe.parts.windows(part, window, self.recipe.column):
+                yield table
+                window += 1
+        except NoColumnError as error:
+            raise KeyError(*error.args) from None
         except Exception as error:  # a source of the user's own may raise anything
             raise SourceError(
-                f"part {part} of {self.recipe.parts.identity} cannot be read further "
-                f"({type(error).__name__}: {error}); {self.done.rows:,} rows were read before it. "
-                "Nothing that was given out is lost: state_dict() still tells where, and once the "
-                "source is mended a stream that loads it goes on from there"
+                f"part {part} of {self.recipe.parts.identity} cannot be read further, from its row "
+                f"{window * WINDOW_ROWS:,} on ({type(error).__name__}: {error}); "
+                f"{self.done.rows:,} rows were read before it. Nothing that was given out is lost: "
+                "state_dict() still tells where, and once the source is mended a stream that loads "
+                "it goes on from there"
             ) from error
 
     def _checked(self, part: int, texts: Any, first_row: int) -> pa.ChunkedArray:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmpipe.dataset_parts import StreamParts
 from llmpipe.download import fetch, files_matching, quiet
 from llmpipe.files import BUILDERS, data_files, explained, first_rows, load_files
 from llmpipe.origins import Place, locate
-from llmpipe.parts import ParquetParts, Parts, SampleParts, StreamParts
+from llmpipe.parts import ParquetParts, Parts, SampleParts
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class FilesSource(Source):
     def _parts(self, split: str, num_rows: int | None) -> Parts:
         if self.files[0].suffix.lower() == ".parquet":
             return ParquetParts(self.files, num_rows)
-        return super()._parts(split, num_rows)
+        return StreamParts(self._load(split, True, num_rows), str(self), self.files)
 
 
 @dataclass(frozen=True)

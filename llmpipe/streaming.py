@@ -18,11 +18,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from llmpipe.account import Account
 from llmpipe.blocks import check_block_size
+from llmpipe.dataset_parts import parts_of
 from llmpipe.filters import QualityFilter
-from llmpipe.items import items
+from llmpipe.items import Lasting, items
 from llmpipe.lanes import Lanes, Piece, deal
 from llmpipe.ledger import Ledger
-from llmpipe.parts import parts_of
 from llmpipe.reading import Pass, Recipe
 from llmpipe.sharding import World
 from llmpipe.sources import Source
@@ -46,9 +46,17 @@ class BlockStream(IterableDataset):
     `attention_mask` too, 0 on padding, where labels are -100. `shuffle` permutes parts of the
     source, and rows within windows of 1,000, anew in every epoch: by `seed` and `set_epoch` alone.
 
-    Every document goes to one worker of one rank. So under `accelerate` and `Trainer` in several
-    processes only one may shard: leave `world_size` at 1 and let them do it (each block goes to one
-    process), or give `rank` and `world_size` and keep the loader away from `accelerator.prepare`.
+    Every document goes to one worker of one rank, so in several processes only one may shard.
+    Either leave `world_size` at 1 and let `Trainer` or `accelerator.prepare` deal: each block goes
+    to one process, and some of the first come twice to make the end even. Or give `rank` and
+    `world_size`, and prepare model and optimizer but not the loader (for `Trainer`: override
+    `get_train_dataloader`): shares may differ in length, so stop all ranks at the same step, or
+    train within torch's `Join([model])`. If both shard, only 1 document in `world_size` is trained
+    on, and nothing says so. `Trainer` takes single blocks.
+
+    A prepared loader sets the epoch itself and reads a round ahead: take its own state
+    (`use_stateful_dataloader=True`, and in several processes `dispatch_batches=False`), not the
+    stream's, and when resuming set `loader.iteration` to the epoch of the state.
 
     Raises TypeError or ValueError for options out of range, what `open_source(...).load` raises,
     and while it is read KeyError, TypeError or ValueError naming a row that is not text, and
@@ -139,7 +147,7 @@ class BlockStream(IterableDataset):
         pieces, done = loaded.share(world) if loaded else self._beginning(lanes, world)
         this_pass = Pass(self.recipe, lanes, pieces, done)
         self._running, self._place = (epoch, world), lambda: (pieces, done)
-        return self._items(this_pass)
+        return Lasting(self._items(this_pass))
 
     def state_dict(self) -> dict:
         """Where the last pass stands, or where the next one begins: small, and fit for JSON."""

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from llmpipe.backends import BACKENDS, Backend, TransformersBackend, choose_backend
 from llmpipe.columns import text_column, to_strings
@@ -146,8 +145,7 @@ class Tokenizer:
 
     def _exact_for(self, documents: pa.ChunkedArray) -> Backend:
         """The backend, or the reference if one of the documents has text the backend gets wrong."""
-        doubt = self.backend.inexact_on
-        if doubt is None or not pc.any(pc.match_substring_regex(documents, doubt)).as_py():
+        if not self.backend.inexact_on(documents):
             return self.backend
         if self._reference is None:
             self._reference = TransformersBackend(self._json)

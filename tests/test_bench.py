@@ -3,13 +3,17 @@
 import json
 import math
 import subprocess
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
-from llmpipe.kit import bench
+from llmpipe import load_tokenizer, open_source
+from llmpipe.kit import bench, bench_lab1, bench_lab2, bench_memory
+from llmpipe.kit.bench_report import bench_figure
 from llmpipe.kit.cli import app
 
 STAGES = ["load", "filter", "tokenize", "chunk", "epoch"]
@@ -92,17 +96,17 @@ def results(ids, offsets, classic_blocks):
 
 def test_other_ids_and_other_blocks_are_noticed():
     ids, offsets, blocks = [1, 2, 3, 4, 5], [0, 3, 5], [[1, 2], [3, 4]]
-    same = bench.compare_lab1(results(ids, offsets, blocks), block_size=2)
+    same = bench_lab1.compare_lab1(results(ids, offsets, blocks), block_size=2)
     assert (same["ids_equal"], same["blocks_equal"]) == (True, True)
     assert (same["ids"], same["documents"]) == (5, 2)
     wrong = results(ids, offsets, [[1, 2], [3, 9]])
-    assert bench.compare_lab1(wrong, block_size=2)["blocks_equal"] is False
+    assert bench_lab1.compare_lab1(wrong, block_size=2)["blocks_equal"] is False
     wrong = results(ids, offsets, blocks)
     wrong["classic"]["ids"] = np.array([1, 2, 3, 4, 6])
-    assert bench.compare_lab1(wrong, block_size=2)["ids_equal"] is False
+    assert bench_lab1.compare_lab1(wrong, block_size=2)["ids_equal"] is False
     wrong = results(ids, offsets, blocks)
     wrong["llmpipe"]["counts"] = {**wrong["llmpipe"]["counts"], "epoch_ids": 2}
-    assert bench.compare_lab1(wrong, block_size=2)["blocks_equal"] is False
+    assert bench_lab1.compare_lab1(wrong, block_size=2)["blocks_equal"] is False
 
 
 @pytest.mark.parametrize(
@@ -146,13 +150,149 @@ def test_each_run_has_a_cache_of_its_own_that_does_not_outlive_it(monkeypatch, t
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(bench.subprocess, "run", pretend)
-    for way in (*bench.WAYS, *bench.WAYS):
+    for way in 2 * bench_lab1.WAYS:
         found = bench._in_a_process("lab1", way, Path("file"), Path("tokenizer"), tmp_path)
         assert found["ids"].tolist() == [0, 1, 2]
         assert found["seconds"] == {"load": 1.0}
     assert len({cache for cache, _ in caches}) == 4
     assert all(empty for _, empty in caches)
     assert not any(cache.exists() for cache, _ in caches)
+
+
+LAB2_WAYS = ("classic", "llmpipe", "blocks")
+SMALL = (2_000, 9_000)  # ids to stream instead of 10 and 100 million
+
+
+@pytest.fixture(scope="module")
+def lab2_outcome(tmp_path_factory):
+    """One run of the command for Lab 2 on the sample, its memory part made small."""
+    folder = tmp_path_factory.mktemp("bench")
+    plot, numbers = folder / "bench.png", folder / "bench.json"
+    arguments = ["bench", "lab2", "--num-rows", str(NUM_ROWS), "--repeats", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMPIPE_SOURCE", "sample")
+        patch.setenv("COLUMNS", "80")
+        patch.setattr(bench_memory, "NUM_IDS", SMALL)
+        done = CliRunner().invoke(app, [*arguments, "--plot", str(plot), "--json", str(numbers)])
+    assert done.exit_code == 0, done.output
+    return done, plot, json.loads(numbers.read_text())
+
+
+@pytest.fixture
+def lab2_report(lab2_outcome):
+    return lab2_outcome[2]["lab2"]
+
+
+def test_lab2_has_times_ratios_and_rates_of_whole_batches_and_of_single_blocks(lab2_report):
+    report = lab2_report
+    assert list(report)[:5] == ["classic_s", "llmpipe_s", "blocks_s", "ratio", "blocks_ratio"]
+    assert list(report["stages"]) == ["first batch", "the rest"]
+    for way in LAB2_WAYS:
+        assert report["tokenizer"][f"{way}_s"] > 0
+        assert report["stages"]["first batch"][f"{way}_s"] > 0
+        stages = sum(stage[f"{way}_s"] for stage in report["stages"].values())
+        assert math.isclose(stages, report[f"{way}_s"])
+        assert report[f"{way}_tokens_per_s"] > 0
+
+
+def test_lab2_gives_the_blocks_of_all_ids_that_tokenizers_gives(monkeypatch, lab2_report):
+    monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
+    rows = open_source("wikitext-2-v1").load("train", num_rows=NUM_ROWS)["text"]
+    kept = [row for row in rows if len(row.strip()) >= lab2_report["min_chars"]]
+    reference = Tokenizer.from_file(str(load_tokenizer("gpt2").folder / "tokenizer.json"))
+    num_ids = sum(len(each.ids) for each in reference.encode_batch(kept))
+    assert lab2_report["blocks_equal"] is True
+    assert lab2_report["counts_equal"] is True
+    assert (lab2_report["rows"], lab2_report["documents"]) == (NUM_ROWS, len(kept))
+    assert divmod(num_ids, 128) == (lab2_report["num_blocks"], lab2_report["left_over"])
+    assert (
+        lab2_report["ids_in_blocks"]
+        == lab2_report["epoch_ids"]
+        == num_ids - lab2_report["left_over"]
+    )
+
+
+def test_lab2_streams_both_texts_to_both_lengths_and_compares_them(lab2_report):
+    memory = lab2_report["memory"]
+    runs = {(run["text"], due): run for run, due in zip(memory["runs"], 2 * SMALL, strict=True)}
+    assert list(runs) == [(text, due) for text in ("sample", "new words") for due in SMALL]
+    for (_, due), run in runs.items():
+        assert due <= run["num_ids"] < due + 8 * 128
+        assert run["peak_bytes"] >= 0
+        assert run["base_bytes"] > 50e6  # Python with torch in it
+        assert math.isclose(run["tokens_per_s"], run["num_ids"] / run["seconds"])
+    for text in ("sample", "new words"):
+        few, many = (runs[text, due] for due in SMALL)
+        assert memory["extra_bytes"][text] == many["peak_bytes"] - few["peak_bytes"]
+        ratio = many["tokens_per_s"] / few["tokens_per_s"]
+        assert math.isclose(memory["rate_ratio"][text], ratio)
+
+
+def test_the_table_of_lab2_fits_a_projector_and_the_plot_is_a_picture(lab2_outcome, lab2_report):
+    done, plot, _ = lab2_outcome
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    words = " ".join(done.stdout.split())
+    parts = ["first batch", "the rest", "whole batches", "blocks", "num_workers=0", "new words"]
+    for part in [*parts, f"same {lab2_report['num_blocks']:,} blocks", "million tokens/s"]:
+        assert part in words
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    figure = bench_figure(bench.BENCHES["lab2"], lab2_report)
+    assert "new words: " in figure.caption
+    without = {name: value for name, value in lab2_report.items() if name != "memory"}
+    assert len(bench_figure(bench.BENCHES["lab2"], without).axes) == 1
+
+
+def lab2_results():
+    """What the three ways give for nine ids in blocks of two."""
+    laps = {"first batch": 1.0, "the rest": 1.0}
+    counts = {"rows": 4, "documents": 3, "left_over": 1, "epoch_ids": 8}
+    blocks = np.arange(8).reshape(4, 2)
+    return {way: {"blocks": blocks, "counts": counts, "seconds": laps} for way in LAB2_WAYS}
+
+
+@pytest.mark.parametrize("way", LAB2_WAYS)
+def test_other_blocks_and_other_counts_of_lab2_are_noticed(way):
+    same = bench_lab2.compare_lab2(lab2_results(), block_size=2)
+    assert (same["blocks_equal"], same["counts_equal"]) == (True, True)
+    assert [same[f"{each}_tokens_per_s"] for each in LAB2_WAYS] == [4.0] * 3
+    wrong = lab2_results()
+    wrong[way] = {**wrong[way], "blocks": wrong[way]["blocks"][:, ::-1]}
+    assert bench_lab2.compare_lab2(wrong, block_size=2)["blocks_equal"] is False
+    for name in ("rows", "left_over", "epoch_ids"):
+        wrong = lab2_results()
+        wrong[way] = {**wrong[way], "counts": {**wrong[way]["counts"], name: 0}}
+        assert bench_lab2.compare_lab2(wrong, block_size=2)["counts_equal"] is False
+
+
+@pytest.mark.parametrize("change", ["blocks_equal", "counts_equal"])
+def test_different_work_in_lab2_is_said_loudly_and_fails(monkeypatch, lab2_report, change):
+    monkeypatch.setattr(bench, "run_bench", lambda *_: {**lab2_report, change: False})
+    done = CliRunner().invoke(app, ["bench", "lab2"])
+    assert done.exit_code == 2
+    assert "NOT THE SAME BLOCKS" in " ".join(done.stdout.split())
+
+
+def test_the_memory_part_can_be_left_out(monkeypatch, lab2_report):
+    asked = []
+
+    def pretend(*arguments):
+        asked.append(arguments[-1])
+        return lab2_report
+
+    monkeypatch.setattr(bench, "run_bench", pretend)
+    for option in ([], ["--no-memory"]):
+        assert CliRunner().invoke(app, ["bench", "lab2", *option]).exit_code == 0
+    assert asked == [True, False]
+
+
+def test_new_words_never_end_and_are_the_same_every_time():
+    few, again = (list(islice(bench_memory.documents(), 50)) for _ in range(2))
+    assert few == again
+    words = [word for document in few for word in document["text"].split()]
+    assert len(words) == len(set(words)) == 50 * bench_memory.WORDS_PER_DOCUMENT
+    assert all(len(word) == 6 and word.isascii() and word.islower() for word in words)
+    # So no word comes again before all 26 ** 6 have been there.
+    assert math.gcd(bench_memory.SCATTER, 26**6) == 1
 
 
 def failed(*arguments):
@@ -163,7 +303,7 @@ def failed(*arguments):
 
 def test_wrong_calls_are_answered_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
-    assert "no bench for 'lab9'; there is lab1" in failed("lab9")
+    assert "no bench for 'lab9'; there is lab1, lab2" in failed("lab9")
     assert "there is no folder" in failed("lab1", "--plot", str(tmp_path / "none" / "a.png"))
     assert "unknown source 'nothing'" in failed("lab1", "--dataset", "nothing")
 
@@ -171,3 +311,4 @@ def test_wrong_calls_are_answered_in_one_line(monkeypatch, tmp_path):
 def test_rows_too_few_for_a_block_are_an_error_that_says_so(monkeypatch):
     monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
     assert "ids are less than a block of 128" in failed("lab1", "--num-rows", "1")
+    assert "ids are less than a block of 128" in failed("lab2", "--num-rows", "1")

@@ -45,10 +45,23 @@ def test_dealing_twice_keeps_every_lane_with_its_row(pieces, first, second):
 @pytest.mark.parametrize("num_parts", [0, 1, 2, 37, MANY_PARTS - 1, MANY_PARTS, 5000])
 def test_all_lanes_by_part_are_the_parts_in_order(num_parts):
     lanes = Lanes(num_parts)
-    pieces = [part for piece in lanes.all for part in lanes.by_part(piece)]
+    pieces = [part for part, _ in lanes.by_part(lanes.all)]
     assert [piece.first_lane // lanes.per_part for piece in pieces] == list(range(num_parts))
     assert all(piece.stop_lane - piece.first_lane == lanes.per_part for piece in pieces)
     assert lanes.per_part == (LANES_PER_PART if num_parts < MANY_PARTS else 1)
+
+
+@given(pieces_apart())
+def test_a_part_and_what_comes_after_it_are_what_was_left(pieces):
+    """So a state holds few pieces, however many parts are left."""
+    lanes, left = Lanes(3), lanes_of(pieces)
+    for part, later in lanes.by_part(pieces):
+        assert lanes_of([part, *later])[: part.stop_lane - part.first_lane] == lanes_of([part])
+        rest = lanes_of([part, *later])
+        assert [lane for lane, *_ in rest] == [lane for lane, *_ in left]
+        assert len(later) <= len(pieces)
+        left = lanes_of(later)
+    assert left == [] or not pieces
 
 
 def test_rows_fill_all_lanes_of_a_part_evenly():

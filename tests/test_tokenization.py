@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -450,3 +451,21 @@ def test_imdb_gives_the_ids_of_tokenizers(imdb):
     every_tenth = reviews.take(np.arange(0, 25_000, 10))
     expected = reference.encode_batch_fast(every_tenth.to_pylist())
     assert rows_of(distilbert.encode(every_tenth)) == [row.ids for row in expected]
+
+
+def test_every_young_letter_is_found_by_its_first_byte():
+    """The search in the bytes comes first: a letter it did not know would go to the wrong ids."""
+    letters = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c <= 0xDFFF]
+    column = pa.array(letters, pa.large_string())
+    young = pc.match_substring_regex(column, backends.YOUNG_LETTERS).to_numpy(zero_copy_only=False)
+    assert young.sum() > 4000
+    for place in np.flatnonzero(young):
+        assert letters[place].encode()[0] in backends.YOUNG_LEAD_BYTES
+    # In slices too, whose bytes stand somewhere in those of the whole column.
+    texts = pa.array(["plain", "", letters[int(np.flatnonzero(young)[0])], "é \u2013 中", "\u0e01"])
+    for kind in (pa.string(), pa.large_string()):
+        whole = pa.chunked_array([texts.cast(kind), texts.cast(kind)])
+        for start in range(10):
+            for stop in range(start, 11):
+                held = backends.holds_young_letters(whole.slice(start, stop - start))
+                assert held is any(place % 5 == 2 for place in range(start, stop))

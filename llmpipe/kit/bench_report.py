@@ -1,13 +1,15 @@
 """What a bench has measured, as a table for a projector and as a figure.
 
-`bench` is an entry of `bench.BENCHES`, `report` what `bench.run_bench` gave for it.
+`bench` is an entry of `bench.BENCHES`, `report` what `bench.run_bench` gave for it, with `memory`
+or without.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-WAYS = ("classic", "llmpipe")
+from llmpipe.kit import bench_memory
+from llmpipe.kit.bench_plan import Bench, ratio_key
 
 
 def seconds(value: float) -> str:
@@ -34,8 +36,8 @@ def machine(report: dict) -> str:
     return f"{report['cores']} cores, Python {report['python']}, {versions}"
 
 
-def bench_table(bench: Any, report: dict) -> Any:
-    """The report as a table of `rich`: both times and the ratio, with what they mean below."""
+def bench_table(bench: Bench, report: dict) -> Any:
+    """The report as a table of `rich`: times and ratios, with what they mean below."""
     from rich.console import Group
     from rich.padding import Padding
     from rich.table import Table
@@ -43,52 +45,72 @@ def bench_table(bench: Any, report: dict) -> Any:
 
     title = Text(f"{bench.title} ({report['dataset']})", style="bold")
     table = Table("stage")
-    for name in (*WAYS, "as fast"):
+    old, *others = bench.ways
+    for name in (old, *(name for way in others for name in (bench.label(way), "as fast"))):
         table.add_column(name, justify="right")
     rows = {**report["stages"], "all": report}
     for stage, row in rows.items():
+        cells = [seconds(row[f"{old}_s"])]
+        for way in others:
+            cells += [seconds(row[f"{way}_s"]), times(row[ratio_key(way)])]
         table.add_row(
             stage,
-            *(seconds(row[f"{way}_s"]) for way in WAYS),
-            times(row["ratio"]),
+            *cells,
             style="bold" if stage == "all" else None,
             end_section=stage == bench.stages[-1],
         )
     runs = f"medians of {report['repeats']} runs of each in turn; ratios run by run: "
     runs += ", ".join(f"{ratio:.1f}" for ratio in report["ratios"])
-    notes = [runs, *bench.notes(report), machine(report)]
-    return Group(title, table, *(Padding(Text(note), (0, 0, 0, 1)) for note in notes))
+    notes = [runs, *bench.notes(report)]
+    if "memory" in report:
+        notes += bench_memory.notes(report["memory"])
+    notes = (Padding(Text(note), (0, 0, 0, 1)) for note in [*notes, machine(report)])
+    return Group(title, table, *notes)
 
 
-def bench_figure(bench: Any, report: dict) -> Any:
-    """Both times of every stage as bars with their numbers, and all of them together."""
-    from llmpipe.kit.figure import BLUE, ORANGE, new_figure
+def bench_figure(bench: Bench, report: dict) -> Any:
+    """All times of every stage as bars with their numbers, and all stages together.
 
-    rows = {**report["stages"], "all": report}
-    figure, (axes,) = new_figure(
-        f"{bench.title}, {times(report['ratio'])} as fast ({report['dataset']})", size=(9, 5)
-    )
-    drawn = {"classic": (-0.2, ORANGE, "//"), "llmpipe": (0.2, BLUE, "")}
-    for way, (shift, colour, hatch) in drawn.items():
-        values = [row[f"{way}_s"] for row in rows.values()]
-        places = [place + shift for place in range(len(rows))]
-        axes.barh(
-            places, values, height=0.38, color=colour, hatch=hatch, edgecolor="white", label=way
-        )
-        for place, row in zip(places, rows.values(), strict=True):
-            words = f" {seconds(row[f'{way}_s'])}"
-            if way == "llmpipe":
-                words += f", {times(row['ratio'])} as fast"
-            axes.text(row[f"{way}_s"], place, words, va="center", fontsize=10)
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=11)
-    axes.invert_yaxis()
-    axes.set(xlabel="wall time (s)", xlim=(0, 1.12 * max(report["classic_s"], report["llmpipe_s"])))
-    axes.grid(axis="x", color="0.9")
-    axes.legend(frameon=False, fontsize=11, loc="upper right")
+    Beside them, where it was measured, the peak memory.
+    """
+    from llmpipe.kit.figure import new_figure
+
+    memory = report.get("memory")
+    title = f"{bench.title}, {times(report['ratio'])} as fast ({report['dataset']})"
+    figure, axes = new_figure(title, ratios=(5, 3) if memory else (1,), size=(9, 5))
+    _draw_times(axes[0], bench, report)
     note = f"median of {report['repeats']} runs; {machine(report)}"
     figure.supxlabel(note, size=8, x=0.01, ha="left", wrap=True)
     figure.caption = "; ".join(
-        f"{stage}: {', '.join(f'{way} ' + seconds(row[f'{way}_s']) for way in WAYS)}"
-        for stage, row in rows.items()
+        f"{stage}: "
+        + ", ".join(f"{bench.label(way)} {seconds(row[f'{way}_s'])}" for way in bench.ways)
+        for stage, row in {**report["stages"], "all": report}.items()
     )
+    if memory:
+        bench_memory.draw(axes[1], memory)
+        figure.caption += "; " + "; ".join(bench_memory.notes(memory))
     return figure
+
+
+def _draw_times(axes: Any, bench: Bench, report: dict) -> None:
+    from llmpipe.kit.figure import BLUE, ORANGE, SKY
+
+    rows, number = {**report["stages"], "all": report}, len(bench.ways)
+    styles = zip(bench.ways, (ORANGE, BLUE, SKY), ("//", "", ".."), strict=False)
+    for index, (way, colour, hatch) in enumerate(styles):
+        shift = (index - (number - 1) / 2) * 0.8 / number
+        values = [row[f"{way}_s"] for row in rows.values()]
+        places = [place + shift for place in range(len(rows))]
+        style = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": bench.label(way)}
+        axes.barh(places, values, height=0.76 / number, **style)
+        for place, row in zip(places, rows.values(), strict=True):
+            words = f" {seconds(row[f'{way}_s'])}"
+            if index:
+                words += f", {times(row[ratio_key(way)])} as fast"
+            axes.text(row[f"{way}_s"], place, words, va="center", fontsize=10)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=11)
+    axes.invert_yaxis()
+    most = max(report[f"{way}_s"] for way in bench.ways)
+    axes.set(xlabel="wall time (s)", xlim=(0, 1.12 * most))
+    axes.grid(axis="x", color="0.9")
+    axes.legend(frameon=False, fontsize=11, loc="upper right")

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from llmpipe.kit.bench_plan import count_ids, gather, settle
+
 
 def lab1(
     file: str, tokenizer_folder: str, min_chars: int, block_size: int, batch_size: int, watch: Any
 ) -> dict:
     """From a Parquet file to the end of one shuffled epoch; `watch.lap(stage)` after each stage.
 
-    Returns what `llmpipe.kit.bench.lab1` returns: `ids` (N,), `offsets` (D + 1,), `blocks`
+    Returns what `llmpipe.kit.bench_lab1.lab1` returns: `ids` (N,), `offsets` (D + 1,), `blocks`
     (num_blocks, block_size) and `counts`.
     """
     import torch
@@ -73,3 +75,46 @@ def lab1(
         "blocks": np.array(blocks, np.uint32).reshape(-1, block_size),
         "counts": {"rows": documents.num_rows, "epoch_ids": epoch_ids},
     }
+
+
+def lab2(
+    file: str, tokenizer_folder: str, min_chars: int, block_size: int, batch_size: int, watch: Any
+) -> dict:
+    """From opening a Parquet file as a stream to the end of one epoch; laps as in `bench_lab2`.
+
+    Returns what `llmpipe.kit.bench_lab2.lab2` returns: `blocks` (num_blocks, block_size), and
+    `counts`: `rows` read, `left_over` ids after the last block, `epoch_ids` in the batches.
+    """
+    import torch
+    from datasets import load_dataset
+    from torch.utils.data import DataLoader, IterableDataset
+    from transformers import AutoTokenizer
+
+    class Blocks(IterableDataset):
+        def __init__(self, rows: Any) -> None:
+            self.rows, self.num_rows, self.buffer = rows, 0, []
+
+        def __iter__(self) -> Any:
+            buffer = []
+            for row in self.rows:
+                self.num_rows += 1
+                if len(row["text"].strip()) < min_chars:
+                    continue
+                buffer.extend(tokenizer(row["text"])["input_ids"])
+                while len(buffer) >= block_size:
+                    ids = torch.tensor(buffer[:block_size])
+                    yield {"input_ids": ids, "labels": ids.clone()}
+                    buffer = buffer[block_size:]
+            self.buffer = buffer
+
+    watch.start()
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    watch.lap("tokenizer")
+    settle()
+    watch.start()
+    rows = load_dataset("parquet", data_files={"train": file}, split="train", streaming=True)
+    dataset = Blocks(rows)
+    loader = DataLoader(dataset, batch_size=batch_size, num_workers=0)
+    counts = {"epoch_ids": count_ids(loader, watch)}
+    counts |= {"rows": dataset.num_rows, "left_over": len(dataset.buffer)}
+    return {"blocks": gather(loader), "counts": counts}

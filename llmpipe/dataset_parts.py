@@ -1,0 +1,105 @@
+"""The parts of what `datasets` holds: of its streams, and of its data sets in memory or mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from llmpipe.parts import WINDOW_ROWS, Parts, check_column, exact_windows
+from llmpipe.sharding import World, can_deal_parts
+
+HUB_ROUNDS = 1  # of half a minute, in which a connection that broke is tried six times
+
+
+class StreamParts:
+    """What `datasets` streams: its shards, or the stream as one part if something worked on it all.
+
+    Reading from row n on skips the n rows before it, as `IterableDataset.skip` does. `files` are
+    those that it reads: one that was cut since is an error, and no early end. A hub that is
+    cut off is tried for half a minute, a silent one for 90 s; `datasets` would for 20 times that.
+    """
+
+    def __init__(self, stream: Any, identity: str, files: Sequence[Path] = ()) -> None:
+        self._sizes = {file: file.stat().st_size for file in files}
+        # Whatever was mapped, shuffled or taken from the whole would come out otherwise by shard.
+        self._stream, is_plain = stream, can_deal_parts(stream, World())
+        with _few_retries():
+            self._stream = stream.reshard() if is_plain else stream
+        self.num_parts = self._stream.num_shards if is_plain else 1
+        self.identity = identity
+
+    def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
+        own = self._stream
+        if self.num_parts > 1:
+            own = own.shard(self.num_parts, part, contiguous=False)
+        if first_window:
+            own = own.skip(first_window * WINDOW_ROWS)
+        tables = own.with_format("arrow").iter(batch_size=WINDOW_ROWS)
+        for table in exact_windows(_impatient(tables)):
+            check_column(table, column)
+            yield table.select([column])
+        for file, size in self._sizes.items():
+            if file.exists() and file.stat().st_size < size:  # it ended early, and nothing said so
+                raise OSError(f"{file} is shorter than when the stream was made")
+
+
+class DatasetParts:
+    """A `Dataset` of `datasets`, a window a part: any row of it is at hand."""
+
+    def __init__(self, dataset: Any, num_rows: int | None = None) -> None:
+        self._dataset = dataset.with_format("arrow")
+        self._num_rows = min(len(dataset), len(dataset) if num_rows is None else num_rows)
+        self.num_parts = -(-self._num_rows // WINDOW_ROWS)
+        self.identity = f"a Dataset of {len(dataset)} rows"
+
+    def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
+        check_column(self._dataset, column)
+        start = part * WINDOW_ROWS
+        table = self._dataset[start : min(start + WINDOW_ROWS, self._num_rows)]
+        yield from exact_windows([table.select([column])], first_window)
+
+
+def parts_of(dataset: Any, num_rows: int | None = None) -> Parts:
+    """The parts of a user's own `Dataset` or `IterableDataset` of `datasets`.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(dataset, dict) or not hasattr(dataset, "with_format"):
+        raise TypeError(
+            "a stream reads a source (open_source), or one split as a Dataset or IterableDataset "
+            f"of `datasets`, not a {type(dataset).__name__}"
+        )
+    if hasattr(dataset, "num_rows"):
+        return DatasetParts(dataset, num_rows)
+    dataset = dataset if num_rows is None else dataset.take(num_rows)
+    return StreamParts(dataset, f"an IterableDataset, split {dataset.split}")
+
+
+def _impatient(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    tables = iter(tables)
+    while True:
+        with _few_retries():
+            table = next(tables, None)
+        if table is None:
+            return
+        yield table
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """Within, `datasets` goes through `HUB_ROUNDS` of the retries of `huggingface_hub`, not 20."""
+    from datasets import config
+
+    names = ("STREAMING_READ_MAX_RETRIES", "STREAMING_OPEN_MAX_RETRIES")
+    before = {name: getattr(config, name) for name in names}
+    try:
+        for name, rounds in before.items():
+            setattr(config, name, min(rounds, HUB_ROUNDS))
+        yield
+    finally:
+        for name, rounds in before.items():
+            setattr(config, name, rounds)
