@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from llmpipe.parts import WINDOW_ROWS, Parts, check_column, exact_windows
+from llmpipe.parts import WINDOW_ROWS, Parts, check_column, exact_windows, mark
 from llmpipe.sharding import World, can_deal_parts
 
+ENDS_ROWS = 10  # of a Dataset, at both ends: by them another is known
 HUB_ROUNDS = 1  # of half a minute, in which a connection that broke is tried six times
 
 
@@ -25,12 +28,17 @@ class StreamParts:
 
     def __init__(self, stream: Any, identity: str, files: Sequence[Path] = ()) -> None:
         self._sizes = {file: file.stat().st_size for file in files}
+        digest = hashlib.sha256(b"".join(map(mark, files))).hexdigest()[:12]
         # Whatever was mapped, shuffled or taken from the whole would come out otherwise by shard.
         self._stream, is_plain = stream, can_deal_parts(stream, World())
         with _few_retries():
             self._stream = stream.reshard() if is_plain else stream
         self.num_parts = self._stream.num_shards if is_plain else 1
-        self.identity = identity
+        one_each = len(files) == self.num_parts
+        self.weights = (
+            [max(1, s) for s in self._sizes.values()] if one_each else [1] * self.num_parts
+        )
+        self.identity = f"{identity}, digest {digest}" if files else identity
 
     def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
         own = self._stream
@@ -54,7 +62,11 @@ class DatasetParts:
         self._dataset = dataset.with_format("arrow")
         self._num_rows = min(len(dataset), len(dataset) if num_rows is None else num_rows)
         self.num_parts = -(-self._num_rows // WINDOW_ROWS)
-        self.identity = f"a Dataset of {len(dataset)} rows"
+        starts = range(0, self._num_rows, WINDOW_ROWS)
+        self.weights = [min(WINDOW_ROWS, self._num_rows - start) for start in starts]
+        ends = [self._dataset[:ENDS_ROWS], self._dataset[max(0, len(dataset) - ENDS_ROWS) :]]
+        digest = hashlib.sha256(repr([table.to_pydict() for table in ends]).encode()).hexdigest()
+        self.identity = f"a Dataset of {len(dataset)} rows, digest {digest[:12]}"
 
     def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
         check_column(self._dataset, column)
@@ -89,17 +101,23 @@ def _impatient(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield table
 
 
+_retries_lock, _retries_before = threading.Lock(), []
+
+
 @contextmanager
 def _few_retries() -> Iterator[None]:
     """Within, `datasets` goes through `HUB_ROUNDS` of the retries of `huggingface_hub`, not 20."""
     from datasets import config
 
     names = ("STREAMING_READ_MAX_RETRIES", "STREAMING_OPEN_MAX_RETRIES")
-    before = {name: getattr(config, name) for name in names}
+    with _retries_lock:
+        _retries_before.append({name: getattr(config, name) for name in names})
+        vars(config).update({name: min(HUB_ROUNDS, getattr(config, name)) for name in names})
     try:
-        for name, rounds in before.items():
-            setattr(config, name, min(rounds, HUB_ROUNDS))
         yield
     finally:
-        for name, rounds in before.items():
-            setattr(config, name, rounds)
+        with _retries_lock:  # the last of several threads to leave puts back what the first found
+            first = _retries_before[0]
+            _retries_before.pop()
+            if not _retries_before:
+                vars(config).update(first)

@@ -1,22 +1,25 @@
 """Lanes: the unit in which a stream is dealt to consumers, and dealt again to another number.
 
-The parts of a source are put in order, by number or shuffled, and each is cut into lanes: row i of
-a part belongs to its lane i * 159 % 256. A consumer's share is a run of lanes: whole parts, and a
-fraction of one at each end. 159 / 256 is near the golden ratio, so that any run of lanes has its
+The parts of a source are put in order, by number or shuffled, and each is cut into 256 lanes: row i
+of a part belongs to its lane i * 159 % 256. A consumer's share is a run of lanes: whole parts, and
+a fraction of one at each end. 159 / 256 is near the golden ratio, so that any run of lanes has its
 fair share of any run of rows (Knuth, "The Art of Computer Programming", volume 3, section 6.4):
-ten rows are enough for eight consumers. A source of many parts is dealt by whole parts.
+ten rows are enough for eight consumers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-LANES_PER_PART, STRIDE = 256, 159
-MANY_PARTS = 256  # from here on a part is one lane, and nobody reads a part to keep a fraction
+from llmpipe.sharding import World
+
+PER_PART, STRIDE = 256, 159
 
 
 class Piece(NamedTuple):
@@ -35,31 +38,51 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Lanes:
-    """The lanes of one epoch over `num_parts` parts. Nothing random has to be saved: the order of
-    parts follows from (seed, epoch), that of rows within a window from (seed, epoch, part, window).
+    """The lanes of one epoch over parts of these weights, numbers of 1 or more such as their rows.
+
+    Nothing random has to be saved: the order of parts follows from (seed, epoch), that of rows
+    within a window from (seed, epoch, part, window).
     """
 
-    num_parts: int
+    weights: tuple[int, ...]
     shuffle: bool = False
     seed: int = 0
     epoch: int = 0
 
     @property
-    def per_part(self) -> int:
-        return LANES_PER_PART if self.num_parts < MANY_PARTS else 1
+    def num_lanes(self) -> int:
+        return len(self.weights) * PER_PART
 
     @property
     def all(self) -> list[Piece]:
         """Everything, as one piece; no piece where there is no part."""
-        return [Piece(0, self.num_parts * self.per_part)] if self.num_parts else []
+        return [Piece(0, self.num_lanes)] if self.weights else []
+
+    def share(self, world: World) -> list[Piece]:
+        """What one consumer reads in an epoch from its beginning."""
+        return deal(self.all, world.consumer_index, world.num_consumers, self.depth)
+
+    def depth(self, lane: int) -> int:
+        """The weight of all lanes before this one, times 256.
+
+        >>> [Lanes((1, 5)).depth(lane) for lane in (0, 255, 256, 257, 512)]
+        [0, 255, 256, 261, 1536]
+        """
+        place, number = divmod(lane, PER_PART)
+        before, own = self._before[place], self._before[min(place + 1, len(self.weights))]
+        return int(before * PER_PART + (own - before) * number)
+
+    @cached_property
+    def _before(self) -> np.ndarray:
+        return np.concatenate(([0], np.cumsum(np.array(self.weights, np.int64)[self.parts()])))
 
     def parts(self) -> np.ndarray:
-        """The parts in reading order, shape (num_parts,): lane l belongs to parts()[l // per_part].
+        """The parts in reading order, shape (num_parts,): lane l belongs to parts()[l // 256].
 
-        >>> Lanes(4).parts().tolist()
-        [0, 1, 2, 3]
+        >>> Lanes((9, 9, 9)).parts().tolist()
+        [0, 1, 2]
         """
-        return self._order(self.num_parts)
+        return self._order(len(self.weights))
 
     def rows(self, part: int, window: int, num_rows: int) -> np.ndarray:
         """The rows of one window in reading order, shape (num_rows,), counted within the window."""
@@ -68,20 +91,20 @@ class Lanes:
     def lane_of(self, rows: np.ndarray) -> np.ndarray:
         """The lane within its part of each row; rows are counted in reading order.
 
-        >>> Lanes(1).lane_of(np.arange(4)).tolist()
+        >>> Lanes((9,)).lane_of(np.arange(4)).tolist()
         [0, 159, 62, 221]
         """
-        return rows * STRIDE % self.per_part
+        return rows * STRIDE % PER_PART
 
     def by_part(self, pieces: list[Piece]) -> Iterator[tuple[Piece, list[Piece]]]:
         """The same lanes a part at a time, each with the pieces that come after it.
 
-        >>> [(part[:2], len(later)) for part, later in Lanes(3).by_part([Piece(9, 512)])]
+        >>> [(part[:2], len(later)) for part, later in Lanes((9, 9)).by_part([Piece(9, 512)])]
         [((9, 256), 1), ((256, 512), 0)]
         """
         for number, piece in enumerate(pieces, start=1):
             while piece.first_lane < piece.stop_lane:
-                end = piece.first_lane - piece.first_lane % self.per_part + self.per_part
+                end = piece.first_lane - piece.first_lane % PER_PART + PER_PART
                 part = piece._replace(stop_lane=min(end, piece.stop_lane))
                 piece = Piece(part.stop_lane, piece.stop_lane)
                 rest = [piece] if piece.first_lane < piece.stop_lane else []
@@ -96,23 +119,32 @@ class Lanes:
         return np.argsort(np.random.PCG64(key).random_raw(length), kind="stable")
 
 
-def deal(pieces: Iterable[Piece], index: int, number: int) -> list[Piece]:
+def deal(
+    pieces: Iterable[Piece],
+    index: int,
+    number: int,
+    depth: Callable[[int], int] = lambda lane: lane,
+) -> list[Piece]:
     """The pieces of consumer `index` of `number`: a run of all their lanes, in order.
 
-    Consumer i of W gets lanes i * n // W to (i + 1) * n // W of the n: no two differ by more than
-    one in how many they get, and a piece in the middle of a part is cut between them.
+    Of n in all, by `depth`, consumer i of W gets those from i * n // W up to (i + 1) * n // W. By
+    default n counts lanes, and no two differ by more than one in how many they get. A piece in the
+    middle of a part is cut between them.
 
     >>> [[piece[:3] for piece in deal([Piece(0, 4), Piece(9, 10, row=7)], i, 2)] for i in range(2)]
     [[(0, 2, 0)], [(2, 4, 0), (9, 10, 7)]]
     """
     pieces = sorted(pieces)
-    total = sum(piece.stop_lane - piece.first_lane for piece in pieces)
-    start, stop = index * total // number, (index + 1) * total // number
-    own, passed = [], 0
-    for piece in pieces:
-        first = piece.first_lane + max(0, start - passed)
-        last = min(piece.stop_lane, piece.first_lane + stop - passed)
+    sizes = [depth(piece.stop_lane) - depth(piece.first_lane) for piece in pieces]
+    start, stop = (i * sum(sizes) // number for i in (index, index + 1))
+    own = []
+    for piece, size in zip(pieces, sizes, strict=True):
+        lanes, base = range(piece.first_lane, piece.stop_lane), depth(piece.first_lane)
+        first, last = (
+            piece.first_lane + bisect_left(lanes, base + bound, key=depth)
+            for bound in (start, stop)
+        )
         if first < last:
             own.append(piece._replace(first_lane=first, stop_lane=last))
-        passed += piece.stop_lane - piece.first_lane
+        start, stop = start - size, stop - size
     return own

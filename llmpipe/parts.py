@@ -28,9 +28,13 @@ class NoColumnError(KeyError):
 
 
 class Parts(Protocol):
-    """`windows` yields tables with `column`; `identity` tells other data apart in a saved state."""
+    """`windows` yields tables with `column`; `identity` tells other data apart in a saved state.
+
+    `weights` are numbers of 1 or more, one a part, by which they are dealt: rows where known.
+    """
 
     num_parts: int
+    weights: list[int]
     identity: str
 
     def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]: ...
@@ -56,15 +60,15 @@ class ParquetParts:
                 metadata = pq.read_metadata(file)
             except (pa.ArrowInvalid, OSError) as error:
                 raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
-            digest.update(_mark(file))
-            self._marks[Path(file)] = hashlib.sha256(_mark(file)).hexdigest()
+            digest.update(mark(file))
+            self._marks[Path(file)] = hashlib.sha256(mark(file)).hexdigest()
             for group in range(metadata.num_row_groups):
                 rows = metadata.row_group(group).num_rows
                 rows = rows if left is None else min(rows, left)
                 left = left if left is None else left - rows
                 if rows:
                     self._groups.append((Path(file), group, rows))
-        self.num_parts = len(self._groups)
+        self.num_parts, self.weights = len(self._groups), [rows for *_, rows in self._groups]
         self.identity = f"{len(files)} Parquet files, digest {digest.hexdigest()[:12]}"
 
     def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
@@ -87,7 +91,7 @@ class ParquetParts:
         stat = file.stat()
         stamp = (file, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if self._opened is None or self._opened[0] != stamp:
-            if hashlib.sha256(_mark(file)).hexdigest() != self._marks[file]:
+            if hashlib.sha256(mark(file)).hexdigest() != self._marks[file]:
                 raise OSError(f"{file} is another or shorter than when the stream was made")
             self._opened = stamp, pq.ParquetFile(file, page_checksum_verification=True)
         return self._opened[1]
@@ -103,6 +107,8 @@ class SampleParts:
         sample.check_names(corpus, split)
         self._corpus, self._split, self._num_rows = corpus, split, num_rows
         self.num_parts = sample.num_lanes(num_rows)
+        starts = range(0, num_rows, sample.ROWS_PER_LANE)
+        self.weights = [min(sample.ROWS_PER_LANE, num_rows - start) for start in starts]
         self.identity = f"the sample's {corpus}"
 
     def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
@@ -140,7 +146,7 @@ def check_column(table: Any, column: str) -> None:
         raise NoColumnError(*error.args) from None
 
 
-def _mark(file: Path) -> bytes:
+def mark(file: Path) -> bytes:
     """What tells a file from another without reading all of it."""
     size = file.stat().st_size
     with open(file, "rb") as opened:

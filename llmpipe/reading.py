@@ -21,7 +21,7 @@ from llmpipe.account import Account
 from llmpipe.blocks import RollingBuffer
 from llmpipe.columns import text_column, to_strings
 from llmpipe.filters import Rule, judge
-from llmpipe.lanes import Lanes, Piece
+from llmpipe.lanes import PER_PART, Lanes, Piece
 from llmpipe.parts import WINDOW_ROWS, NoColumnError, Parts
 
 # Tokenized at a time: a window of long documents must not fill the memory with its ids.
@@ -98,7 +98,7 @@ class Pass:
         """Slice after slice. Afterwards `buffer` holds the remainder, and `done` all rows."""
         num_ids = self.done.in_blocks
         for piece, later in self.lanes.by_part(self.pieces):
-            part = int(self._order[piece.first_lane // self.lanes.per_part])
+            part = int(self._order[piece.first_lane // PER_PART])
             for rows, texts in self._own_rows(part, piece):
                 verdicts, kept = judge(texts, self.recipe.rules)
                 window = Window(part, piece, later, self.done, rows, texts, verdicts)
@@ -131,7 +131,7 @@ class Pass:
     def _own_rows(self, part: int, piece: Piece) -> Iterator[tuple[np.ndarray, pa.ChunkedArray]]:
         """The rows of one part's piece and their texts, window by window, in reading order."""
         lanes, column = self.lanes, self.recipe.column
-        first = piece.first_lane % lanes.per_part
+        first = piece.first_lane % PER_PART
         stop = first + piece.stop_lane - piece.first_lane
         # Beginning with the row before, to see that it is there at all.
         window, num_rows = max(0, piece.row - 1) // WINDOW_ROWS, 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmpipe.account import Account
-from llmpipe.lanes import Piece, deal
+from llmpipe.lanes import Lanes, Piece, deal
 from llmpipe.sharding import World
 
 FORMAT = 1
@@ -23,6 +23,13 @@ class State:
     number: int
     pieces: list[Piece]
     done: Account
+
+    @classmethod
+    def of(
+        cls, made_with: Mapping, epoch: int, world: World, pieces: list[Piece], done: Account
+    ) -> State:
+        index, number = world.consumer_index, world.num_consumers
+        return cls(made_with, epoch, index, number, pieces, done)
 
     def to_dict(self) -> dict:
         """Numbers and strings alone, in new lists and dicts: later blocks do not change it."""
@@ -48,9 +55,12 @@ class State:
             done = dict(state["done"])
             dropped = {str(reason): _count(n) for reason, n in done.pop("dropped").items()}
             done = Account(**{name: _count(n) for name, n in done.items()}, dropped=dropped)
-            if not index < number or any(p.first_lane >= p.stop_lane for p in pieces):
+            empty = [p for p in pieces if p.first_lane >= p.stop_lane or (p.id and not p.digest)]
+            if not index < number or empty:
                 raise ValueError(f"consumer {index} of {number}, left {pieces}")
-            return cls(state["made_with"], _count(state["epoch"]), index, number, pieces, done)
+            return cls(
+                dict(state["made_with"]), _count(state["epoch"]), index, number, pieces, done
+            )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"this is no whole state of a BlockStream ({type(error).__name__}: {error}): "
@@ -73,6 +83,17 @@ def check_made_with(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     ]
     if differences:
         raise ValueError(f"the state was saved with another stream: {'; '.join(differences)}")
+
+
+def check_pieces(states: list[State], num_lanes: int) -> None:
+    """Raise ValueError if a lane is left twice, or is none of `num_lanes`."""
+    pieces = sorted(piece for state in states for piece in state.pieces)
+    ends = [0, *(piece.stop_lane for piece in pieces)]
+    starts = [*(piece.first_lane for piece in pieces), num_lanes]
+    if any(start < end for start, end in zip(starts, ends, strict=True)):
+        raise ValueError(
+            f"the state is damaged: of {num_lanes} lanes it has left {[p[:2] for p in pieces]}"
+        )
 
 
 def collect(states: Any) -> list[State]:
@@ -129,7 +150,16 @@ class Loaded:
     anew: bool
     process: int
 
-    def share(self, world: World) -> tuple[list[Piece], Account]:
+    @property
+    def epoch(self) -> int:
+        return self.states[0].epoch
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether something is left: a state at the very end of an epoch holds nobody back."""
+        return any(state.pieces for state in self.states)
+
+    def share(self, world: World, lanes: Lanes) -> tuple[list[Piece], Account]:
         """What is left for one consumer, and the account that its own begins with."""
         states, index, number = self.states, world.consumer_index, world.num_consumers
         for state in states:
@@ -141,4 +171,5 @@ class Loaded:
                 f"{index} of {number} (workers of ranks): pass the states of all to resume()"
             )
         done = sum((state.done for state in states), Account()) if index == 0 else Account()
-        return deal([piece for state in states for piece in state.pieces], index, number), done
+        pieces = [piece for state in states for piece in state.pieces]
+        return deal(pieces, index, number, lanes.depth), done

@@ -14,27 +14,26 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from llmpipe.account import Account
 from llmpipe.blocks import check_block_size
 from llmpipe.dataset_parts import parts_of
 from llmpipe.filters import QualityFilter
+from llmpipe.handover import Handover
 from llmpipe.items import Lasting, items
-from llmpipe.lanes import Lanes, Piece, deal
+from llmpipe.lanes import Lanes
 from llmpipe.ledger import Ledger
 from llmpipe.reading import Pass, Recipe
 from llmpipe.sharding import World
 from llmpipe.sources import Source
-from llmpipe.stream_state import Loaded, State, check_made_with, collect
+from llmpipe.stream_state import State, check_made_with, check_pieces, collect
 
-# Arrow's own pool gives its pages back and takes new ones at every window. With the system's a
-# stream is 1.2 to 1.5 times as fast and holds 25 MB less. Whoever has chosen a pool keeps it.
-if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+# mimalloc, Arrow's own pool, gives its pages back and takes new ones at every window. With the
+# system's a stream is 1.2 to 1.5 times as fast and holds 25 MB less. A variable of Arrow's decides.
+is_default = pa.default_memory_pool().backend_name == "mimalloc"
+if is_default and "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
     pa.set_memory_pool(pa.system_memory_pool())
-
-MAX_WORKERS = 1024  # of one loader; each has a mark of its own in shared memory
 
 
 class BlockStream(IterableDataset):
@@ -88,12 +87,13 @@ class BlockStream(IterableDataset):
         world_size: int = 1,
     ) -> None:
         check_block_size(block_size)
-        _check_count("batch_size", batch_size, 1)
-        _check_count("num_rows", num_rows, 0)
+        optional = {"batch_size": (batch_size, 1), "num_rows": (num_rows, 0)}
+        for name, (value, least) in {**optional, "separator": (separator, 0)}.items():
+            if value is not None:
+                _check_count(name, value, least)
         _check_count("seed", seed, 0)
         if remainder not in ("drop", "pad"):
             raise ValueError(f"remainder must be 'drop' or 'pad', got {remainder!r}")
-        _check_count("separator", separator, 0)
         if separator is not None and separator >= tokenizer.vocab_size:
             raise ValueError(
                 f"separator must be an id in [0, {tokenizer.vocab_size}), got {separator}"
@@ -102,7 +102,7 @@ class BlockStream(IterableDataset):
         rules = _rules(filter, column)
         is_source = isinstance(documents, Source)
         parts = documents.parts(split, num_rows) if is_source else parts_of(documents, num_rows)
-        self.recipe = Recipe(parts, column, rules, tokenizer, separator, block_size)
+        self.recipe = Recipe(parts, column, rules, tokenizer, separator, int(block_size))
         self.made_with = {
             "source": f"{documents}, {split}" if is_source else "a data set of datasets",
             "data": f"{parts.num_parts} parts, {parts.identity}",
@@ -112,21 +112,18 @@ class BlockStream(IterableDataset):
             "tokenizer": f"{tokenizer.name}, digest {tokenizer.digest[:12]}",
             "split_special_tokens": tokenizer.split_special_tokens,
             "separator": separator,
-            "block_size": block_size,
+            "block_size": int(block_size),
             "shuffle": f"seed {seed}" if shuffle else None,
         }
         self.remainder, self.batch_size = remainder, batch_size
         self.shuffle, self.seed = shuffle, seed
         self.rank, self.world_size = rank, world_size
-        # The epoch, and which workers have taken up the state that this process loaded.
-        self._shared = torch.zeros(1 + MAX_WORKERS, dtype=torch.int64).share_memory_()
-        self._loaded: Loaded | None = None
-        self._place: Callable[[], tuple[list[Piece], Account]] | None = None
-        self._running = (0, World(rank, world_size))  # epoch and consumer of the last pass
+        self._handover = Handover()
+        self._place: Callable[[], State] | None = None  # of the pass that was asked last
 
     @property
     def epoch(self) -> int:
-        return int(self._shared[0])
+        return self._handover.epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next pass is, from 0; it reaches workers that are running already.
@@ -134,42 +131,45 @@ class BlockStream(IterableDataset):
         Raises ValueError if that would drop a state which was loaded and is not yet gone on with.
         """
         _check_count("epoch", epoch, 0)
-        if self._loaded and self._loaded.states[0].epoch != epoch:
-            if any(state.pieces for state in self._loaded.states):
-                raise ValueError(
-                    f"a state in epoch {self._loaded.states[0].epoch} was loaded and waits to be "
-                    f"gone on with: begin there, not with epoch {epoch}"
-                )
-            self._loaded = None
-        if self._loaded is None:
+        self._handover.set_epoch(epoch)
+        here = self._place and self._place()
+        if here and (here.epoch != epoch or not here.pieces):
             self._place = None
-        self._shared[0] = epoch
 
     def __iter__(self) -> Iterator[dict]:
         # No generator: a state that was loaded is taken up now, not at the first block.
-        world, loaded = self._world(), self._take_loaded()
-        epoch = loaded.states[0].epoch if loaded else self.epoch
-        lanes = Lanes(self.recipe.parts.num_parts, self.shuffle, self.seed, epoch)
-        pieces, done = loaded.share(world) if loaded else self._beginning(lanes, world)
-        this_pass = Pass(self.recipe, lanes, pieces, done)
-        self._running, self._place = (epoch, world), lambda: (pieces, done)
-        return Lasting(self._items(this_pass))
+        world = self._world()
+        epoch, pieces, done = self._handover.take(world, self._lanes) or (
+            self.epoch,
+            self._lanes(self.epoch).share(world),
+            Account(),
+        )
+        this_pass = Pass(self.recipe, self._lanes(epoch), pieces, done)
+        place = partial(State.of, self.made_with, epoch, world)
+        self._place = partial(place, pieces, done)
+        return Lasting(self._items(this_pass, place))
 
     def state_dict(self) -> dict:
-        """Where the last pass stands, or where the next one begins: small, and fit for JSON."""
-        if self._loaded and not get_worker_info():
-            states = self._loaded.states
-            if len(states) > 1:
-                raise ValueError("nothing is read since resume(): keep the states it was given")
-            return states[0].to_dict()
-        if self._place is None:
-            epoch, world = self.epoch, self._world()
-            lanes = Lanes(self.recipe.parts.num_parts, self.shuffle, self.seed, epoch)
-            pieces, done = self._beginning(lanes, world)
-        else:
-            (epoch, world), (pieces, done) = self._running, self._place()
-        index, number = world.consumer_index, world.num_consumers
-        return State(self.made_with, epoch, index, number, pieces, done).to_dict()
+        """Where the last pass stands, or where the next one begins: small, and fit for JSON.
+
+        Raises ValueError where workers of a loader read: they have the states, and only a
+        `StatefulDataLoader` can tell them.
+        """
+        waiting = self._handover.waiting
+        if waiting and len(waiting.states) > 1:
+            raise ValueError("nothing is read since resume(): keep the states it was given")
+        if waiting:
+            return waiting.states[0].to_dict()
+        if self._handover.workers_read:
+            raise ValueError(
+                "workers of a DataLoader read this stream: use a StatefulDataLoader and its "
+                "state_dict(), whose accounts stream.total_ledger(state) adds up"
+            )
+        if self._place:
+            return self._place().to_dict()
+        world, epoch = self._world(), self.epoch
+        pieces = self._lanes(epoch).share(world)
+        return State.of(self.made_with, epoch, world, pieces, Account()).to_dict()
 
     def load_state_dict(self, state: dict) -> None:
         """Let the next pass go on where `state` was taken, by the same worker of the same rank.
@@ -178,8 +178,8 @@ class BlockStream(IterableDataset):
         Raises ValueError if the state is damaged, or naming both values of what differs.
         """
         state = State.from_dict(state)
-        check_made_with(state.made_with, self.made_with)
-        self._load([state], anew=False)
+        self._check([state])
+        self._handover.load([state], anew=False)
 
     def resume(self, states: Any, *, rank: int = 0, world_size: int = 1) -> BlockStream:
         """The same stream on another number of ranks or workers, where all the old ones stood.
@@ -191,11 +191,11 @@ class BlockStream(IterableDataset):
         """
         World(rank, world_size)
         found = collect(states)
-        check_made_with(found[0].made_with, self.made_with)
+        self._check(found)
         stream = object.__new__(type(self))
         stream.__dict__ = {**self.__dict__, "_place": None, "rank": rank, "world_size": world_size}
-        stream._shared = torch.zeros_like(self._shared).share_memory_()
-        stream._load(found, anew=True)
+        stream._handover = Handover()
+        stream._handover.load(found, anew=True)
         return stream
 
     @property
@@ -211,14 +211,17 @@ class BlockStream(IterableDataset):
         done = sum((state.done for state in collect(states)), Account())
         return done.ledger(self.recipe.separator is not None)
 
-    def _items(self, this_pass: Pass) -> Iterator[dict]:
+    def _items(self, this_pass: Pass, place: Callable[..., State]) -> Iterator[dict]:
         size = self.batch_size or 1
         waiting = np.zeros((0, self.recipe.block_size), np.uint32)
         for part in this_pass.slices():
             blocks = np.concatenate((waiting, part.blocks)) if len(waiting) else part.blocks
             ready = len(blocks) - len(blocks) % size
             for number, item in enumerate(self._of(blocks[:ready]), start=1):
-                self._place = partial(this_pass.place, part, number * size - len(waiting))
+                num_blocks = number * size - len(waiting)
+                self._place = lambda part=part, num_blocks=num_blocks: place(
+                    *this_pass.place(part, num_blocks)
+                )
                 yield item
             waiting = blocks[ready:].copy()  # and not a view that keeps a whole slice
         left_over = len(this_pass.buffer.remainder)
@@ -228,7 +231,7 @@ class BlockStream(IterableDataset):
         if not len(padded):
             end = Account(left_over=left_over)
         done = this_pass.done + end
-        self._place = lambda: ([], done)
+        self._place = partial(place, [], done)
         yield from self._of(np.concatenate((waiting, padded)), num_padding)
 
     def _of(self, blocks: np.ndarray, num_padding: int = 0) -> Iterator[dict]:
@@ -240,46 +243,25 @@ class BlockStream(IterableDataset):
         pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)  # any id would do: it is masked
         return next(pad for pad in pads if pad is not None)
 
-    def _beginning(self, lanes: Lanes, world: World) -> tuple[list[Piece], Account]:
-        return deal(lanes.all, world.consumer_index, world.num_consumers), Account()
+    def _lanes(self, epoch: int) -> Lanes:
+        return Lanes(tuple(self.recipe.parts.weights), self.shuffle, self.seed, epoch)
 
     def _world(self) -> World:
         worker = get_worker_info()
         if worker is None:
             return World(self.rank, self.world_size)
-        if worker.num_workers > MAX_WORKERS:
-            raise ValueError(f"a loader may have {MAX_WORKERS} workers, not {worker.num_workers}")
         return World(self.rank, self.world_size, worker.id, worker.num_workers)
 
-    def _load(self, states: list[State], anew: bool) -> None:
-        self._loaded = Loaded(states, anew, os.getpid())
-        if not get_worker_info():
-            self._shared[1:] = 0
-        self._shared[0] = states[0].epoch
-
-    def _take_loaded(self) -> Loaded | None:
-        """What was loaded and not yet begun on; a second pass begins at the beginning."""
-        loaded, self._loaded = self._loaded, None
-        worker = get_worker_info()
-        if loaded and worker and loaded.process != os.getpid():
-            # Loaded before this worker began: the parent hands it on again with every pass.
-            if self._shared[1 + worker.id]:
-                return None
-            self._shared[1 + worker.id] = 1
-        return loaded
+    def _check(self, states: list[State]) -> None:
+        """Raise ValueError unless the states are of this stream, and of lanes that it has."""
+        check_made_with(states[0].made_with, self.made_with)
+        check_pieces(states, self._lanes(0).num_lanes)
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_place": None}
 
-    def __setstate__(self, attributes: dict) -> None:
-        self.__dict__.update(attributes)
-        if not self._shared.is_shared():  # pickled for a rank, not for a worker
-            self._shared.share_memory_()
-
 
 def _check_count(name: str, value: Any, least: int) -> None:
-    if value is None:
-        return
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < least:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmpipe.lanes import LANES_PER_PART, MANY_PARTS, Lanes, Piece, deal
+from llmpipe.lanes import PER_PART, Lanes, Piece, deal
+from llmpipe.sharding import World
 
 
 @st.composite
@@ -42,19 +43,18 @@ def test_dealing_twice_keeps_every_lane_with_its_row(pieces, first, second):
     assert [lane for share in again for lane in lanes_of(share)] == sorted(lanes_of(pieces))
 
 
-@pytest.mark.parametrize("num_parts", [0, 1, 2, 37, MANY_PARTS - 1, MANY_PARTS, 5000])
+@pytest.mark.parametrize("num_parts", [0, 1, 2, 37, 5000])
 def test_all_lanes_by_part_are_the_parts_in_order(num_parts):
-    lanes = Lanes(num_parts)
+    lanes = Lanes((9,) * num_parts)
     pieces = [part for part, _ in lanes.by_part(lanes.all)]
-    assert [piece.first_lane // lanes.per_part for piece in pieces] == list(range(num_parts))
-    assert all(piece.stop_lane - piece.first_lane == lanes.per_part for piece in pieces)
-    assert lanes.per_part == (LANES_PER_PART if num_parts < MANY_PARTS else 1)
+    assert [piece.first_lane // PER_PART for piece in pieces] == list(range(num_parts))
+    assert all(piece.stop_lane - piece.first_lane == PER_PART for piece in pieces)
 
 
 @given(pieces_apart())
 def test_a_part_and_what_comes_after_it_are_what_was_left(pieces):
     """So a state holds few pieces, however many parts are left."""
-    lanes, left = Lanes(3), lanes_of(pieces)
+    lanes, left = Lanes((9,) * 3), lanes_of(pieces)
     for part, later in lanes.by_part(pieces):
         assert lanes_of([part, *later])[: part.stop_lane - part.first_lane] == lanes_of([part])
         rest = lanes_of([part, *later])
@@ -65,14 +65,14 @@ def test_a_part_and_what_comes_after_it_are_what_was_left(pieces):
 
 
 def test_rows_fill_all_lanes_of_a_part_evenly():
-    lane = Lanes(1).lane_of(np.arange(10 * LANES_PER_PART))
-    assert np.bincount(lane).tolist() == [10] * LANES_PER_PART
+    lane = Lanes((9,) * 1).lane_of(np.arange(10 * PER_PART))
+    assert np.bincount(lane).tolist() == [10] * PER_PART
 
 
 @pytest.mark.parametrize("number", range(1, 21))
 def test_few_rows_are_work_for_all_consumers(number):
     """As long as there are two rows each, and from one part: a share is a run of its lanes."""
-    lanes = Lanes(1)
+    lanes = Lanes((9,) * 1)
     lane = lanes.lane_of(np.arange(2 * number))
     counts = [
         int(((lane >= share[0].first_lane) & (lane < share[0].stop_lane)).sum())
@@ -84,24 +84,41 @@ def test_few_rows_are_work_for_all_consumers(number):
 
 @given(st.integers(0, 300), st.integers(0, 2**32), st.integers(0, 1000))
 def test_an_order_is_a_permutation_that_follows_from_seed_and_epoch(num_parts, seed, epoch):
-    lanes = Lanes(num_parts, True, seed, epoch)
+    lanes = Lanes((9,) * num_parts, True, seed, epoch)
     assert sorted(lanes.parts().tolist()) == list(range(num_parts))
-    assert lanes.parts().tolist() == Lanes(num_parts, True, seed, epoch).parts().tolist()
+    assert lanes.parts().tolist() == Lanes((9,) * num_parts, True, seed, epoch).parts().tolist()
     rows = lanes.rows(3, 0, 50).tolist()
     assert sorted(rows) == list(range(50))
 
 
 def test_orders_differ_by_seed_epoch_part_and_window():
     orders = [
-        Lanes(50, True, seed, epoch).rows(part, window, 50).tolist()
+        Lanes((9,) * 50, True, seed, epoch).rows(part, window, 50).tolist()
         for seed in range(3)
         for epoch in range(3)
         for part in range(3)
         for window in range(3)
-    ] + [Lanes(50, True, seed, epoch).parts().tolist() for seed in range(3) for epoch in range(3)]
+    ] + [
+        Lanes((9,) * 50, True, seed, epoch).parts().tolist()
+        for seed in range(3)
+        for epoch in range(3)
+    ]
     assert len({tuple(order) for order in orders}) == len(orders) == 90
 
 
 def test_an_order_is_the_same_in_every_version():
     """A state saved with one NumPy is loaded with another."""
-    assert Lanes(10, True, 1, 2).parts().tolist() == [5, 6, 9, 3, 2, 1, 0, 8, 4, 7]
+    assert Lanes((9,) * 10, True, 1, 2).parts().tolist() == [5, 6, 9, 3, 2, 1, 0, 8, 4, 7]
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=12), st.integers(1, 20))
+def test_parts_of_unequal_weights_are_dealt_evenly(weights, number):
+    lanes = Lanes(tuple(weights))
+    shares = [lanes.share(World(index, number)) for index in range(number)]
+    assert [lane for share in shares for lane in lanes_of(share)] == lanes_of(lanes.all)
+    sizes = [
+        sum(lanes.depth(piece.stop_lane) - lanes.depth(piece.first_lane) for piece in share)
+        for share in shares
+    ]
+    assert sum(sizes) == sum(weights) * PER_PART
+    assert max(sizes) - min(sizes) <= 2 * max(weights)  # a lane at each end

@@ -42,7 +42,7 @@ def test_a_state_of_another_stream_is_refused_naming_both_values(state, name, me
 
 
 def test_another_seed_source_or_tokenizer_is_refused_naming_both(state):
-    with pytest.raises(ValueError, match=r"20 rows', here .*21 rows"):
+    with pytest.raises(ValueError, match=r"20 rows, .*, here .*21 rows"):
         number_stream(dataset(21), 4).load_state_dict(state)
     shuffled = number_stream(dataset(), 4, shuffle=True, seed=1).state_dict()
     with pytest.raises(ValueError, match="'seed 1', here 'seed 2'"):
@@ -68,25 +68,45 @@ def test_a_source_and_its_split_are_part_of_the_state(tmp_path):
         b.load_state_dict(a.state_dict())
 
 
-def test_a_file_that_was_changed_since_is_noticed(tmp_path):
-    file = tmp_path / "a.jsonl"
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "parquet"])
+def test_a_file_that_was_changed_since_is_refused(tmp_path, kind):
+    file, texts = tmp_path / f"a.{kind}", numbered([5] * 20)
 
-    def write(texts):
-        file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    def stream_of(texts):
+        data = Dataset.from_dict({"text": texts})
+        if kind == "txt":
+            file.write_text("\n".join(texts) + "\n")
+        else:
+            getattr(data, "to_parquet" if kind == "parquet" else "to_json")(file)
+        return number_stream(open_source(file), 4)
 
+    state = run(stream_of(texts), 9)[-1][1]
+    for changed in (["1 2 3", *texts], texts[:3], [*texts[:-1], "7 7 7 7 7"]):
+        with pytest.raises(ValueError, match="saved with another stream: data .* here "):
+            stream_of(changed).load_state_dict(state)
+    stream_of(texts).load_state_dict(state)
+
+
+def test_a_data_set_of_other_text_is_refused():
+    state = number_stream(dataset(), 4).state_dict()
+    other = Dataset.from_dict({"text": [text[::-1] for text in numbered([5] * 20)]})
+    with pytest.raises(ValueError, match="Dataset of 20 rows, digest .* here "):
+        number_stream(other, 4).load_state_dict(state)
+
+
+def test_a_stream_that_was_changed_since_is_noticed_at_the_row_of_the_state():
     texts = numbered([5] * 20)
-    write(texts)
-    state = run(number_stream(open_source(file), 4), 9)[-1][1]
-    write(["1 2 3", *texts])  # a line before: all rows after it are others now
-    stream = number_stream(open_source(file), 4)
-    stream.load_state_dict(state)
-    with pytest.raises(ValueError, match="is not the one that the state was saved at"):
-        list(stream)
-    write(texts[:3])
-    stream = number_stream(open_source(file), 4)
-    stream.load_state_dict(state)
-    with pytest.raises(ValueError, match="is not the one that the state was saved at"):
-        list(stream)
+
+    def stream_of(texts):
+        data = Dataset.from_dict({"text": texts}).to_iterable_dataset()
+        return number_stream(data.map(dict), 4)
+
+    state = run(stream_of(texts), 9)[-1][1]
+    for changed in (["1 2 3", *texts], texts[:3]):
+        stream = stream_of(changed)
+        stream.load_state_dict(state)
+        with pytest.raises(ValueError, match="is not the one that the state was saved at"):
+            list(stream)
 
 
 def test_a_state_of_another_consumer_leads_to_resume(state):
@@ -151,6 +171,11 @@ def corruptions(state):
         changed["left"][0][index] = 1.5
         yield f"left {index} no integer", changed
     yield "empty piece", {**state, "left": [[5, 5, 0, 0, ""]]}
+    yield "lanes that are not there", {**state, "left": [[0, 10**6, 0, 0, ""]]}
+    yield "a lane twice", {**state, "left": [[0, 9, 0, 0, ""], [8, 20, 0, 0, ""]]}
+    yield "ids of no known text", {**state, "left": [[0, 9, 0, 3, ""]]}
+    yield "made with a list", {**state, "made_with": [1]}
+    yield "made with nothing", {**state, "made_with": None}
     yield "too many", {**state, "done": {**state["done"], "more": 1}}
     yield "a list", [1]
     yield "nothing", None
@@ -160,7 +185,9 @@ def test_a_damaged_state_is_refused_whatever_is_wrong_with_it(state):
     stream, tried = number_stream(dataset(), 4), []
     for what, damaged in corruptions(state):
         for load in (stream.load_state_dict, lambda damaged: stream.resume([damaged])):
-            with pytest.raises(ValueError, match=r"no whole state of a BlockStream|another stream"):
+            with pytest.raises(
+                ValueError, match=r"no whole state of a BlockStream|another stream|is damaged"
+            ):
                 load(damaged)
             tried.append(what)
     assert len(tried) > 50

@@ -407,6 +407,153 @@ def test_set_epoch_does_not_silently_drop_a_loaded_state(parquet):
     assert other.state_dict()["epoch"] == 3
 
 
+# What workers, the epoch and a state have to do with each other
+
+
+def loader_of(stream, num_workers=2, stateful=False, **options):
+    kind = StatefulDataLoader if stateful else DataLoader
+    return kind(stream, batch_size=None, num_workers=num_workers, **options)
+
+
+def all_ids(items):
+    return [i for item in items for i in real_ids(item)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_state_from_the_end_of_an_epoch_holds_the_next_one_back_in_nothing(parquet, num_workers):
+    def shuffled():
+        return number_stream(parquet[0], 8, shuffle=True)
+
+    first = shuffled()
+    loader = loader_of(first, num_workers, stateful=True)
+    list(loader)
+    end = json.loads(json.dumps(loader.state_dict()))
+    first.set_epoch(1)
+    due = all_ids(loader)
+    second = shuffled()
+    loader = loader_of(second, num_workers, stateful=True)
+    loader.load_state_dict(end)
+    second.set_epoch(1)
+    assert all_ids(loader) == due
+    assert second.epoch == 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_state_and_another_epoch_are_an_error_whichever_comes_first(parquet, num_workers):
+    stream = number_stream(parquet[0], 8, shuffle=True)
+    stream.set_epoch(1)
+    loader = loader_of(stream, num_workers, stateful=True)
+    next(iter(loader))
+    state = json.loads(json.dumps(loader.state_dict()))
+    stream = number_stream(parquet[0], 8, shuffle=True)
+    loader = loader_of(stream, num_workers, stateful=True)
+    loader.load_state_dict(state)
+    stream.set_epoch(2)
+    with pytest.raises(ValueError, match=r"state is in epoch 1, but set_epoch\(2\) was called"):
+        list(loader)
+
+
+def stopped_state(source, num_blocks=9):
+    stream = number_stream(source, 8, remainder="pad")
+    return run(stream, num_blocks)[-1][1]
+
+
+def test_a_stream_resumed_in_workers_goes_on_to_the_next_epoch(parquet):
+    source, num_ids = parquet
+    state = stopped_state(source)
+    stream = number_stream(source, 8, remainder="pad").resume([state])
+    stream.set_epoch(0)
+    loader = loader_of(stream)
+    assert sorted(all_ids(loader)) == list(range(9 * 8, num_ids))
+    for epoch in (1, 2):
+        stream.set_epoch(epoch)
+        assert sorted(all_ids(loader)) == list(range(num_ids))
+    assert sorted(all_ids(stream)) == list(range(num_ids))
+
+
+def test_a_state_is_taken_up_once_by_workers_or_by_their_parent(parquet):
+    source, num_ids = parquet
+    state = stopped_state(source)
+    for first, second in ((0, 1), (1, 0), (2, 4), (4, 2)):
+        stream = number_stream(source, 8, remainder="pad").resume([state])
+        assert sorted(all_ids(loader_of(stream, first))) == list(range(9 * 8, num_ids))
+        assert sorted(all_ids(loader_of(stream, second))) == list(range(num_ids))
+    stream = number_stream(source, 8, remainder="pad").resume([state])
+    torch.manual_seed(0)  # both passes get the same seed
+    next(iter(loader_of(stream, 2)))
+    torch.manual_seed(0)
+    assert sorted(all_ids(loader_of(stream, 4))) == list(range(num_ids))
+
+
+def test_a_state_that_was_refused_goes_on_waiting(parquet):
+    stream = number_stream(parquet[0], 8, rank=0, world_size=2)
+    stream.load_state_dict(number_stream(parquet[0], 8).state_dict())
+    for _ in range(2):
+        with pytest.raises(ValueError, match="consumer 0 of 1, but this is 0 of 2"):
+            list(stream)
+        with pytest.raises(ValueError, match="consumer 0 of 1, but this is 0 of 4"):
+            list(loader_of(stream))
+
+
+def test_a_state_loaded_after_persistent_workers_began_is_an_error(parquet):
+    stream = number_stream(parquet[0], 8)
+    state = run(stream, 9)[-1][1]
+    loader = loader_of(stream, 1, persistent_workers=True)
+    list(loader)
+    stream.load_state_dict(state)
+    with pytest.raises(ValueError, match="loaded after the workers of this loader began"):
+        list(loader)
+
+
+def test_the_parent_of_workers_does_not_make_up_their_state(parquet):
+    stream = number_stream(parquet[0], 8)
+    for loader in (loader_of(stream), loader_of(stream, 1)):
+        for _ in range(2):
+            items = iter(loader)
+            next(items)
+            for ask in (stream.state_dict, lambda: stream.ledger):
+                with pytest.raises(ValueError, match="workers of a DataLoader read this stream"):
+                    ask()
+        stream.set_epoch(stream.epoch + 1)
+        assert stream.state_dict()["epoch"] == stream.epoch
+
+
+def test_a_state_names_the_epoch_of_its_own_pass(parquet):
+    stream = number_stream(parquet[0], 8, shuffle=True)
+    first = iter(stream)
+    next(first)
+    stream.set_epoch(1)
+    second = iter(stream)
+    next(second)
+    assert stream.state_dict()["epoch"] == 1
+    next(first)
+    assert stream.state_dict()["epoch"] == 0
+    before = stream.state_dict()
+    stream.set_epoch(0)  # the same: nothing to forget
+    assert stream.state_dict() == before
+
+
+def test_few_parts_of_unequal_size_are_work_for_all_ranks(tmp_path):
+    for name, count in (("a", 1), ("b", 4000)):
+        (tmp_path / f"{name}.txt").write_text("\n".join(numbered([3] * count)) + "\n")
+    rows = [
+        len(list(number_stream(open_source(tmp_path), 3, rank=rank, world_size=3)))
+        for rank in range(3)
+    ]
+    assert sum(rows) == 4001
+    assert min(rows) > 1000
+
+
+def test_more_ranks_than_parts_have_work_each():
+    dataset = Dataset.from_dict({"text": ["1"] * 5000})
+    rows = [
+        len(list(number_stream(dataset, 1, rank=rank, world_size=16, shuffle=True)))
+        for rank in range(16)
+    ]
+    assert sum(rows) == 5000
+    assert min(rows) > 250
+
+
 # Resuming with another number of consumers
 
 CONFIGURATIONS = [(world, workers) for world in WORLDS for workers in WORKERS]
@@ -514,8 +661,8 @@ def test_a_rank_with_nothing_ends_and_says_so():
         for stream, own in zip(streams, items, strict=True):
             assert stream.ledger["filter", "documents"].num_in == (1 if own else 0)
     empty = number_stream(dataset_of([]), 2)
-    assert list(empty) == []
     assert list(DataLoader(empty, batch_size=2, num_workers=2)) == []
+    assert list(empty) == []
     assert empty.ledger["chunk", "ids"].num_out == 0
 
 
