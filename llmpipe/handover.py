@@ -61,19 +61,10 @@ class Handover:
         self._num_passes = int(self._shared[PASSES])
 
     def load(self, states: list[State], anew: bool) -> None:
-        """Let the next pass go on from `states`.
-
-        Raises ValueError if `set_epoch` chose another epoch than that of a state with something
-        left: a StatefulDataLoader loads when its pass begins, after all that was said before.
-        """
+        """Let the next pass go on from `states`, in their epoch unless `set_epoch` chose one."""
         loaded = Loaded(states, anew, os.getpid())
         if not self._shared[CHOSEN]:
             self._shared[EPOCH] = loaded.epoch
-        elif loaded.is_unread and self.epoch != loaded.epoch:
-            raise ValueError(
-                f"the state is in epoch {loaded.epoch}, but set_epoch({self.epoch}) was called: "
-                f"call set_epoch({loaded.epoch}), and load the state after it"
-            )
         self._loaded = loaded
         if not get_worker_info():
             self._num_loads += 1

@@ -75,3 +75,13 @@ class Lasting:
         except Exception as error:
             self._error = error
             raise
+
+
+def failing(error: Exception) -> Lasting:
+    """An iterator that raises `error` when it is asked."""
+
+    def generator() -> Iterator[dict]:
+        raise error
+        yield
+
+    return Lasting(generator())

@@ -21,7 +21,7 @@ from llmpipe.blocks import check_block_size
 from llmpipe.dataset_parts import parts_of
 from llmpipe.filters import QualityFilter
 from llmpipe.handover import Handover
-from llmpipe.items import Lasting, items
+from llmpipe.items import Lasting, failing, items
 from llmpipe.lanes import Lanes
 from llmpipe.ledger import Ledger
 from llmpipe.reading import Pass, Recipe
@@ -139,11 +139,23 @@ class BlockStream(IterableDataset):
     def __iter__(self) -> Iterator[dict]:
         # No generator: a state that was loaded is taken up now, not at the first block.
         world = self._world()
-        epoch, pieces, done = self._handover.take(world, self._lanes) or (
-            self.epoch,
-            self._lanes(self.epoch).share(world),
-            Account(),
-        )
+        try:
+            taken = self._handover.take(world, self._lanes)
+        except ValueError as error:
+            if get_worker_info() is None:
+                raise
+            return failing(error)  # here a worker would die of it, and its words with it
+        beginning = self.epoch, self._lanes(self.epoch).share(world), Account()
+        epoch, pieces, done = taken or beginning
+        if pieces and epoch != self.epoch:
+            # Told at the first block, for a StatefulDataLoader whose state is from the end of an
+            # epoch begins a pass with it only to begin another.
+            return failing(
+                ValueError(
+                    f"the state is in epoch {epoch}, but set_epoch({self.epoch}) was called: call "
+                    f"set_epoch({epoch}), and load the state after it"
+                )
+            )
         this_pass = Pass(self.recipe, self._lanes(epoch), pieces, done)
         place = partial(State.of, self.made_with, epoch, world)
         self._place = partial(place, pieces, done)

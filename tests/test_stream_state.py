@@ -82,7 +82,7 @@ def test_a_file_that_was_changed_since_is_refused(tmp_path, kind):
 
     state = run(stream_of(texts), 9)[-1][1]
     for changed in (["1 2 3", *texts], texts[:3], [*texts[:-1], "7 7 7 7 7"]):
-        with pytest.raises(ValueError, match="saved with another stream: data .* here "):
+        with pytest.raises(ValueError, match=r"saved with another stream: data .* here "):
             stream_of(changed).load_state_dict(state)
     stream_of(texts).load_state_dict(state)
 
@@ -90,7 +90,7 @@ def test_a_file_that_was_changed_since_is_refused(tmp_path, kind):
 def test_a_data_set_of_other_text_is_refused():
     state = number_stream(dataset(), 4).state_dict()
     other = Dataset.from_dict({"text": [text[::-1] for text in numbered([5] * 20)]})
-    with pytest.raises(ValueError, match="Dataset of 20 rows, digest .* here "):
+    with pytest.raises(ValueError, match=r"Dataset of 20 rows, digest .* here "):
         number_stream(other, 4).load_state_dict(state)
 
 
