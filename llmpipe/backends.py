@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -113,17 +113,17 @@ class GigatokenBackend:
     max_growth_bytes = 16 * 2**20  # about 200,000 distinct words; making it anew takes 60 ms
 
     def __init__(self, tokenizer_json: str) -> None:
-        self._json = tokenizer_json
+        self._json, self._growth_bytes = tokenizer_json, 0
         self._build()
 
     def inexact_on(self, texts: pa.ChunkedArray) -> bool:
         return holds_young_letters(texts)
 
-    def _build(self) -> None:
+    def _build(self) -> Any:
         from gigatoken import Tokenizer
 
         self._tokenizer = Tokenizer.from_json(self._json)
-        self._growth_bytes = 0
+        return self._tokenizer
 
     def encode(
         self, texts: list[str], add_special_tokens: bool, parallel: bool | None
@@ -131,13 +131,15 @@ class GigatokenBackend:
         if not texts:
             return np.zeros(0, np.uint32), np.zeros(1, np.int64)
         before = resident_bytes()
-        layout = self._tokenizer.encode_batch(texts, parallel=parallel).layout
+        tokenizer = self._tokenizer or self._build()
+        layout = tokenizer.encode_batch(texts, parallel=parallel).layout
         ids, offsets = np.asarray(layout.content.data), np.asarray(layout.offsets.data)
         # What the process grew by, beyond the result itself, is what the backend remembers.
         self._growth_bytes += max(0, resident_bytes() - before - ids.nbytes)
         if self._growth_bytes > self.max_growth_bytes:
-            logger.info("gigatoken made anew: it had grown by %d bytes", self._growth_bytes)
-            self._build()
+            logger.info("gigatoken is made anew: it had grown by %d bytes", self._growth_bytes)
+            # When it is next needed, so that the old one and the new never lie in memory together.
+            self._tokenizer, self._growth_bytes = None, 0
         return ids, offsets
 
 

@@ -213,7 +213,7 @@ from llmpipe.backends import GigatokenBackend
 
 GigatokenBackend.max_growth_bytes = 32 * 2**20
 builds, build = [], GigatokenBackend._build
-GigatokenBackend._build = lambda self: (builds.append(1), build(self))
+GigatokenBackend._build = lambda self: builds.append(1) or build(self)
 tokenizer = load_tokenizer("gpt2")
 for _ in range(60):
     tokenizer.encode([f"{number:x} storm" for number in range(20_000)])
