@@ -138,7 +138,7 @@ FIGURES = {
                 "batches, 2 workers": 6.2e6,
             }
         ),
-        ["0 workers: 1.9 M", "15.7 M, 8.26 times", "310,000, 0.163 times", "6.2 M, 3.26 times"],
+        ["0 workers: 1.9 M", "15.7 M, 8.26 times", "310,000, 0.16 times", "6.2 M, 3.26 times"],
     ),
     "loaders, one": (lambda: plots.loader_speeds({"batches": 5}), ["tokens/s: batches: 5"]),
     "memory": (

@@ -33,8 +33,8 @@ class ResumableBlocks(Exercise):
         "**Exercise 3: stop and resume.** Write `ResumableBlocks(documents, block_size)`, an "
         "iterator over exercise 1's blocks. `state_dict()` works at any time, even after the end, "
         "and disturbs nothing. Its state goes through JSON into `load_state_dict` of a new object "
-        "on the same documents, which then yields just the blocks still due. At most "
-        "`block_size + 8` numbers a state."
+        "on the same documents, which then yields the blocks still due. At most `block_size + 8` "
+        "numbers a state, however long the documents."
     )
     stub = """class ResumableBlocks:
     def __init__(self, documents: list[list[int]], block_size: int):

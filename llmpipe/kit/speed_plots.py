@@ -42,7 +42,11 @@ def _speeds(rates: Mapping[str, float], unit: str, question: str) -> CaptionedFi
 
     def words(rate: float) -> str:
         times = rate / rates[first]
-        return short(rate) if times == 1 else f"{short(rate)}, {times:,.3g} times"
+        return (
+            short(rate)
+            if times == 1
+            else f"{short(rate)}, {times:,.{3 if times >= 1 else 2}g} times"
+        )
 
     colours, hatches = (list(islice(cycle(each), len(rates))) for each in (PALETTE, HATCHES))
     lying_bars(axes, rates, colours, hatches, words)
