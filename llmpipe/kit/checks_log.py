@@ -26,7 +26,7 @@ class TokensPerS(Exercise):
     task = (
         "**Exercise 5: a rate from a log.** A monitor line tells totals so far; `documents` may be "
         f"missing:\n`{EXAMPLE}`\n"
-        "Write `tokens_per_s(lines)`: tokens between the first and last such line, by the seconds "
+        "Write `tokens_per_s(lines)`: tokens between first and last such line, by the seconds "
         "between them; 0.0 without two lines or time between. Other lines, some empty, lack "
         "the second word `step`."
     )
