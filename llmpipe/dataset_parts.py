@@ -11,9 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from llmpipe.parts import WINDOW_ROWS, Parts, check_column, exact_windows, mark
+from llmpipe.parts import WINDOW_ROWS, Parts, check_column, exact_windows
 from llmpipe.sharding import World, can_deal_parts
 
+BEGINNING_BYTES = 4096  # of a file of lines: by them another is known
 ENDS_ROWS = 10  # of a Dataset, at both ends: by them another is known
 HUB_ROUNDS = 1  # of half a minute, in which a connection that broke is tried six times
 
@@ -28,7 +29,8 @@ class StreamParts:
 
     def __init__(self, stream: Any, identity: str, files: Sequence[Path] = ()) -> None:
         self._sizes = {file: file.stat().st_size for file in files}
-        digest = hashlib.sha256(b"".join(map(mark, files))).hexdigest()[:12]
+        # By its beginning: a file that is mended further down stays the one that a state is of.
+        digest = hashlib.sha256(b"".join(map(_beginning, files))).hexdigest()[:12]
         # Whatever was mapped, shuffled or taken from the whole would come out otherwise by shard.
         self._stream, is_plain = stream, can_deal_parts(stream, World())
         with _few_retries():
@@ -73,6 +75,11 @@ class DatasetParts:
         start = part * WINDOW_ROWS
         table = self._dataset[start : min(start + WINDOW_ROWS, self._num_rows)]
         yield from exact_windows([table.select([column])], first_window)
+
+
+def _beginning(file: Path) -> bytes:
+    with open(file, "rb") as opened:
+        return f"{file.name} ".encode() + opened.read(BEGINNING_BYTES)
 
 
 def parts_of(dataset: Any, num_rows: int | None = None) -> Parts:

@@ -60,8 +60,8 @@ class ParquetParts:
                 metadata = pq.read_metadata(file)
             except (pa.ArrowInvalid, OSError) as error:
                 raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
-            digest.update(mark(file))
-            self._marks[Path(file)] = hashlib.sha256(mark(file)).hexdigest()
+            digest.update(_mark(file))
+            self._marks[Path(file)] = hashlib.sha256(_mark(file)).hexdigest()
             for group in range(metadata.num_row_groups):
                 rows = metadata.row_group(group).num_rows
                 rows = rows if left is None else min(rows, left)
@@ -91,7 +91,7 @@ class ParquetParts:
         stat = file.stat()
         stamp = (file, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if self._opened is None or self._opened[0] != stamp:
-            if hashlib.sha256(mark(file)).hexdigest() != self._marks[file]:
+            if hashlib.sha256(_mark(file)).hexdigest() != self._marks[file]:
                 raise OSError(f"{file} is another or shorter than when the stream was made")
             self._opened = stamp, pq.ParquetFile(file, page_checksum_verification=True)
         return self._opened[1]
@@ -146,7 +146,7 @@ def check_column(table: Any, column: str) -> None:
         raise NoColumnError(*error.args) from None
 
 
-def mark(file: Path) -> bytes:
+def _mark(file: Path) -> bytes:
     """What tells a file from another without reading all of it."""
     size = file.stat().st_size
     with open(file, "rb") as opened:
