@@ -136,7 +136,9 @@ def labs_compared(
             raise ValueError(f"no unit for {measure!r}: units has {list(units)}")
     first, last = ways[0], ways[-1]
     less = [name for name, values in measures.items() if values[last] < values[first]]
-    title = f"{last}: less {', '.join(less)}" if less else f"{last}: nothing less than {first}"
+    title = (
+        f"{last} takes less: {', '.join(less)}" if less else f"{last}: nothing less than {first}"
+    )
     figure, panels = new_figure(title, [1] * len(measures), size=(8, 1.5 + 0.6 * len(ways)))
     for axes, (measure, values) in zip(panels, measures.items(), strict=True):
         colours, hatches = (list(islice(cycle(each), len(ways))) for each in (WAYS, HATCHES))
