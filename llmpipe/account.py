@@ -54,6 +54,3 @@ class Account:
                 dropped={"remainder": self.left_over},
             ),
         ).check()
-
-    def to_dict(self) -> dict:
-        return asdict(self)

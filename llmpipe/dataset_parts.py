@@ -35,17 +35,15 @@ class StreamParts:
         self._stream, is_plain = stream, can_deal_parts(stream, World())
         with _few_retries():
             self._stream = stream.reshard() if is_plain else stream
-        self.num_parts = self._stream.num_shards if is_plain else 1
-        one_each = len(files) == self.num_parts
-        self.weights = (
-            [max(1, s) for s in self._sizes.values()] if one_each else [1] * self.num_parts
-        )
+        num_parts = self._stream.num_shards if is_plain else 1
+        sizes = [max(1, size) for size in self._sizes.values()]
+        self.weights = sizes if len(sizes) == num_parts else [1] * num_parts
         self.identity = f"{identity}, digest {digest}" if files else identity
 
     def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
         own = self._stream
-        if self.num_parts > 1:
-            own = own.shard(self.num_parts, part, contiguous=False)
+        if len(self.weights) > 1:
+            own = own.shard(len(self.weights), part, contiguous=False)
         if first_window:
             own = own.skip(first_window * WINDOW_ROWS)
         tables = own.with_format("arrow").iter(batch_size=WINDOW_ROWS)
@@ -63,7 +61,6 @@ class DatasetParts:
     def __init__(self, dataset: Any, num_rows: int | None = None) -> None:
         self._dataset = dataset.with_format("arrow")
         self._num_rows = min(len(dataset), len(dataset) if num_rows is None else num_rows)
-        self.num_parts = -(-self._num_rows // WINDOW_ROWS)
         starts = range(0, self._num_rows, WINDOW_ROWS)
         self.weights = [min(WINDOW_ROWS, self._num_rows - start) for start in starts]
         ends = [self._dataset[:ENDS_ROWS], self._dataset[max(0, len(dataset) - ENDS_ROWS) :]]

@@ -1,14 +1,43 @@
-"""Blocks as what a model takes: dicts of int64 tensors, made many blocks at a time."""
+"""Blocks as what a model takes: dicts of int64 tensors, many blocks at a time, one by one or in
+batches, each with its place in the stream."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
+from llmpipe.account import Account
+from llmpipe.lanes import Piece
+from llmpipe.reading import Pass
+
 IGNORED = -100  # a label that the losses of torch and `transformers` leave out
+
+
+Place = Callable[[], tuple[list[Piece], Account]]
+
+
+def given_out(
+    this_pass: Pass, batch_size: int | None, remainder: str
+) -> Iterator[tuple[dict, Place]]:
+    """The items of a pass, each with a function that tells what is left and done after it.
+
+    Afterwards `this_pass.done` counts all, also what became of the `remainder`: "drop" or "pad".
+    """
+    size, masked = batch_size or 1, remainder == "pad"
+    waiting = np.zeros((0, this_pass.recipe.block_size), np.uint32)
+    for part in this_pass.slices():
+        blocks = np.concatenate((waiting, part.blocks)) if len(waiting) else part.blocks
+        ready = len(blocks) - len(blocks) % size
+        for number, item in enumerate(items(blocks[:ready], batch_size, masked), start=1):
+            yield item, partial(this_pass.place, part, number * size - len(waiting))
+        waiting = blocks[ready:].copy()  # and not a view that keeps a whole slice
+    last, num_padding = this_pass.finish(remainder)
+    for item in items(np.concatenate((waiting, last)), batch_size, masked, num_padding):
+        yield item, lambda: ([], this_pass.done)
 
 
 def items(
@@ -51,37 +80,3 @@ def _to_send(row: tuple[torch.Tensor, ...], shared: bool) -> tuple[torch.Tensor,
     """
     copy = torch.stack(row)
     return (copy.share_memory_() if shared else copy).unbind()
-
-
-class Lasting:
-    """An iterator that raises its error again when it is asked again, where a generator ends.
-
-    A loader asks again after an error, and would take the end for that of the data.
-    """
-
-    def __init__(self, generator: Iterator[dict]) -> None:
-        self._generator, self._error = generator, None
-
-    def __iter__(self) -> Lasting:
-        return self
-
-    def __next__(self) -> dict:
-        if self._error:
-            raise self._error
-        try:
-            return next(self._generator)
-        except StopIteration:
-            raise
-        except Exception as error:
-            self._error = error
-            raise
-
-
-def failing(error: Exception) -> Lasting:
-    """An iterator that raises `error` when it is asked."""
-
-    def generator() -> Iterator[dict]:
-        raise error
-        yield
-
-    return Lasting(generator())

@@ -10,7 +10,7 @@ ten rows are enough for eight consumers.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -60,7 +60,32 @@ class Lanes:
 
     def share(self, world: World) -> list[Piece]:
         """What one consumer reads in an epoch from its beginning."""
-        return deal(self.all, world.consumer_index, world.num_consumers, self.depth)
+        return self.deal(self.all, world.consumer_index, world.num_consumers)
+
+    def deal(self, pieces: Iterable[Piece], index: int, number: int) -> list[Piece]:
+        """The pieces of consumer `index` of `number`: a run of all their lanes, in order.
+
+        Of the weight n of them all consumer i of W gets what lies from i * n // W up to
+        (i + 1) * n // W; a piece in the middle of a part is cut between two.
+
+        >>> left = [Piece(0, 4), Piece(9, 10, row=7)]
+        >>> [[piece[:3] for piece in Lanes((1,)).deal(left, index, 2)] for index in (0, 1)]
+        [[(0, 2, 0)], [(2, 4, 0), (9, 10, 7)]]
+        """
+        pieces = sorted(pieces)
+        sizes = [self.depth(piece.stop_lane) - self.depth(piece.first_lane) for piece in pieces]
+        start, stop = (i * sum(sizes) // number for i in (index, index + 1))
+        own = []
+        for piece, size in zip(pieces, sizes, strict=True):
+            lanes, base = range(piece.first_lane, piece.stop_lane), self.depth(piece.first_lane)
+            first, last = (
+                piece.first_lane + bisect_left(lanes, base + bound, key=self.depth)
+                for bound in (start, stop)
+            )
+            if first < last:
+                own.append(piece._replace(first_lane=first, stop_lane=last))
+            start, stop = start - size, stop - size
+        return own
 
     def depth(self, lane: int) -> int:
         """The weight of all lanes before this one, times 256.
@@ -77,7 +102,7 @@ class Lanes:
         return np.concatenate(([0], np.cumsum(np.array(self.weights, np.int64)[self.parts()])))
 
     def parts(self) -> np.ndarray:
-        """The parts in reading order, shape (num_parts,): lane l belongs to parts()[l // 256].
+        """The parts in reading order, shape (P,): lane l belongs to parts()[l // 256].
 
         >>> Lanes((9, 9, 9)).parts().tolist()
         [0, 1, 2]
@@ -117,34 +142,3 @@ class Lanes:
         # need not be in the next NumPy. A key ends in no 0, which PCG64 would not see.
         key = [self.seed, self.epoch, *(number + 1 for number in place)]
         return np.argsort(np.random.PCG64(key).random_raw(length), kind="stable")
-
-
-def deal(
-    pieces: Iterable[Piece],
-    index: int,
-    number: int,
-    depth: Callable[[int], int] = lambda lane: lane,
-) -> list[Piece]:
-    """The pieces of consumer `index` of `number`: a run of all their lanes, in order.
-
-    Of n in all, by `depth`, consumer i of W gets those from i * n // W up to (i + 1) * n // W. By
-    default n counts lanes, and no two differ by more than one in how many they get. A piece in the
-    middle of a part is cut between them.
-
-    >>> [[piece[:3] for piece in deal([Piece(0, 4), Piece(9, 10, row=7)], i, 2)] for i in range(2)]
-    [[(0, 2, 0)], [(2, 4, 0), (9, 10, 7)]]
-    """
-    pieces = sorted(pieces)
-    sizes = [depth(piece.stop_lane) - depth(piece.first_lane) for piece in pieces]
-    start, stop = (i * sum(sizes) // number for i in (index, index + 1))
-    own = []
-    for piece, size in zip(pieces, sizes, strict=True):
-        lanes, base = range(piece.first_lane, piece.stop_lane), depth(piece.first_lane)
-        first, last = (
-            piece.first_lane + bisect_left(lanes, base + bound, key=depth)
-            for bound in (start, stop)
-        )
-        if first < last:
-            own.append(piece._replace(first_lane=first, stop_lane=last))
-        start, stop = start - size, stop - size
-    return own

@@ -33,7 +33,6 @@ class Parts(Protocol):
     `weights` are numbers of 1 or more, one a part, by which they are dealt: rows where known.
     """
 
-    num_parts: int
     weights: list[int]
     identity: str
 
@@ -54,22 +53,22 @@ class ParquetParts:
         self._groups: list[tuple[Path, int, int]] = []  # file, row group, rows of it
         self._marks: dict[Path, str] = {}
         self._opened: tuple[tuple, pq.ParquetFile] | None = None
-        digest, left = hashlib.sha256(), num_rows
+        left = num_rows
         for file in files:
             try:
                 metadata = pq.read_metadata(file)
             except (pa.ArrowInvalid, OSError) as error:
                 raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
-            digest.update(_mark(file))
-            self._marks[Path(file)] = hashlib.sha256(_mark(file)).hexdigest()
+            self._marks[Path(file)] = _mark(file)
             for group in range(metadata.num_row_groups):
                 rows = metadata.row_group(group).num_rows
                 rows = rows if left is None else min(rows, left)
                 left = left if left is None else left - rows
                 if rows:
                     self._groups.append((Path(file), group, rows))
-        self.num_parts, self.weights = len(self._groups), [rows for *_, rows in self._groups]
-        self.identity = f"{len(files)} Parquet files, digest {digest.hexdigest()[:12]}"
+        self.weights = [rows for *_, rows in self._groups]
+        digest = hashlib.sha256("".join(self._marks.values()).encode()).hexdigest()
+        self.identity = f"{len(files)} Parquet files, digest {digest[:12]}"
 
     def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
         file, group, num_rows = self._groups[part]
@@ -91,7 +90,7 @@ class ParquetParts:
         stat = file.stat()
         stamp = (file, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if self._opened is None or self._opened[0] != stamp:
-            if hashlib.sha256(_mark(file)).hexdigest() != self._marks[file]:
+            if _mark(file) != self._marks[file]:
                 raise OSError(f"{file} is another or shorter than when the stream was made")
             self._opened = stamp, pq.ParquetFile(file, page_checksum_verification=True)
         return self._opened[1]
@@ -106,7 +105,6 @@ class SampleParts:
     def __init__(self, corpus: str, split: str, num_rows: int) -> None:
         sample.check_names(corpus, split)
         self._corpus, self._split, self._num_rows = corpus, split, num_rows
-        self.num_parts = sample.num_lanes(num_rows)
         starts = range(0, num_rows, sample.ROWS_PER_LANE)
         self.weights = [min(sample.ROWS_PER_LANE, num_rows - start) for start in starts]
         self.identity = f"the sample's {corpus}"
@@ -146,9 +144,9 @@ def check_column(table: Any, column: str) -> None:
         raise NoColumnError(*error.args) from None
 
 
-def _mark(file: Path) -> bytes:
-    """What tells a file from another without reading all of it."""
+def _mark(file: Path) -> str:
+    """What tells a file from another without reading all of it: a digest of name, size and end."""
     size = file.stat().st_size
     with open(file, "rb") as opened:
         opened.seek(-min(IDENTITY_BYTES, size), 2)
-        return f"{file.name} {size} ".encode() + opened.read()
+        return hashlib.sha256(f"{file.name} {size} ".encode() + opened.read()).hexdigest()

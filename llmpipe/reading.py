@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from llmpipe.account import Account
 from llmpipe.blocks import RollingBuffer
 from llmpipe.columns import text_column, to_strings
-from llmpipe.filters import Rule, judge
+from llmpipe.filters import judge
 from llmpipe.lanes import PER_PART, Lanes, Piece
-from llmpipe.parts import WINDOW_ROWS, NoColumnError, Parts
+from llmpipe.parts import WINDOW_ROWS, NoColumnError
+from llmpipe.recipe import Recipe
 
 # Tokenized at a time: a window of long documents must not fill the memory with its ids.
 SLICE_BYTES = 2**20
@@ -30,31 +31,6 @@ SLICE_BYTES = 2**20
 
 class SourceError(RuntimeError):
     """A source failed while it was read; the message says how far it was read and how to go on."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is done to every row: the same for all consumers and epochs."""
-
-    parts: Parts
-    column: str
-    rules: dict[str, Rule]
-    tokenizer: Any
-    separator: int | None
-    block_size: int
-
-    def encode(self, texts: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of the documents in a row, each with its separator, and offsets (D + 1,)."""
-        ids, offsets = self.tokenizer.encode(texts)
-        if self.separator is None:
-            return ids, offsets
-        return np.insert(ids, offsets[1:], self.separator), offsets + np.arange(len(offsets))
-
-    def account(self, verdicts: np.ndarray) -> Account:
-        """Of rows that are done with; their ids are counted elsewhere."""
-        kept, *dropped = np.bincount(verdicts, minlength=len(self.rules) + 1).tolist()
-        reasons = dict(zip(self.rules, dropped, strict=True))
-        return Account(len(verdicts), reasons, documents=kept)
 
 
 class Window(NamedTuple):
@@ -85,17 +61,18 @@ class Slice(NamedTuple):
 
 
 class Pass:
-    """One pass over `pieces`: `slices()` yields their blocks, `place` says where a block ends."""
+    """One pass over `pieces`: `slices()` yields their blocks, `place` says where a block ends.
+
+    `done` counts all windows up to now, and the ids that were in blocks before this pass.
+    """
 
     def __init__(self, recipe: Recipe, lanes: Lanes, pieces: list[Piece], done: Account) -> None:
-        self.recipe, self.lanes = recipe, lanes
-        self.pieces = pieces
-        self.done = done  # all windows up to now, and the ids in blocks before this pass
+        self.recipe, self.lanes, self.pieces, self.done = recipe, lanes, pieces, done
         self.buffer = RollingBuffer(recipe.block_size)
         self._order = lanes.parts()
 
     def slices(self) -> Iterator[Slice]:
-        """Slice after slice. Afterwards `buffer` holds the remainder, and `done` all rows."""
+        """Slice after slice; then `finish` says what becomes of the last ids."""
         num_ids = self.done.in_blocks
         for piece, later in self.lanes.by_part(self.pieces):
             part = int(self._order[piece.first_lane // PER_PART])
@@ -111,6 +88,15 @@ class Pass:
                     num_ids += blocks.size
                 self.done = self.done + self.recipe.account(verdicts)
         self.done = replace(self.done, in_blocks=num_ids)
+
+    def finish(self, remainder: str) -> tuple[np.ndarray, int]:
+        """The block that the last ids make, (0 or 1, block_size), and how much of it is padding."""
+        left_over = len(self.buffer.remainder)
+        block = self.buffer.finish(remainder, self.recipe.pad_id)
+        num_padding = block.size - left_over if len(block) else 0
+        end = Account(in_blocks=left_over, padding=num_padding)
+        self.done = self.done + (end if len(block) else Account(left_over=left_over))
+        return block, num_padding
 
     def place(self, of: Slice, num_blocks: int) -> tuple[list[Piece], Account]:
         """What is left to read, and what is done, after `num_blocks` (1 or more) of a slice."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmpipe.account import Account
-from llmpipe.lanes import Lanes, Piece, deal
+from llmpipe.lanes import Lanes, Piece
 from llmpipe.sharding import World
 
 FORMAT = 1
@@ -24,13 +24,6 @@ class State:
     pieces: list[Piece]
     done: Account
 
-    @classmethod
-    def of(
-        cls, made_with: Mapping, epoch: int, world: World, pieces: list[Piece], done: Account
-    ) -> State:
-        index, number = world.consumer_index, world.num_consumers
-        return cls(made_with, epoch, index, number, pieces, done)
-
     def to_dict(self) -> dict:
         """Numbers and strings alone, in new lists and dicts: later blocks do not change it."""
         return {
@@ -39,7 +32,7 @@ class State:
             "epoch": self.epoch,
             "consumer": [self.index, self.number],
             "left": [list(piece) for piece in self.pieces],
-            "done": self.done.to_dict(),
+            "done": asdict(self.done),
         }
 
     @classmethod
@@ -172,4 +165,4 @@ class Loaded:
             )
         done = sum((state.done for state in states), Account()) if index == 0 else Account()
         pieces = [piece for state in states for piece in state.pieces]
-        return deal(pieces, index, number, lanes.depth), done
+        return lanes.deal(pieces, index, number), done

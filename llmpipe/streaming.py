@@ -12,27 +12,25 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from torch.utils.data import IterableDataset, get_worker_info
 
 from llmpipe.account import Account
-from llmpipe.blocks import check_block_size
-from llmpipe.dataset_parts import parts_of
 from llmpipe.filters import QualityFilter
 from llmpipe.handover import Handover
-from llmpipe.items import Lasting, failing, items
-from llmpipe.lanes import Lanes
+from llmpipe.items import given_out
+from llmpipe.lanes import Lanes, Piece
+from llmpipe.lasting import Lasting, failing
 from llmpipe.ledger import Ledger
-from llmpipe.reading import Pass, Recipe
+from llmpipe.reading import Pass
+from llmpipe.recipe import Recipe, check_count
 from llmpipe.sharding import World
-from llmpipe.sources import Source
 from llmpipe.stream_state import State, check_made_with, check_pieces, collect
 
 # mimalloc, Arrow's own pool, gives its pages back and takes new ones at every window. With the
 # system's a stream is 1.2 to 1.5 times as fast and holds 25 MB less. A variable of Arrow's decides.
-is_default = pa.default_memory_pool().backend_name == "mimalloc"
-if is_default and "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+_is_default = pa.default_memory_pool().backend_name == "mimalloc"
+if _is_default and "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
     pa.set_memory_pool(pa.system_memory_pool())
 
 
@@ -86,40 +84,28 @@ class BlockStream(IterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        check_block_size(block_size)
-        optional = {"batch_size": (batch_size, 1), "num_rows": (num_rows, 0)}
-        for name, (value, least) in {**optional, "separator": (separator, 0)}.items():
-            if value is not None:
-                _check_count(name, value, least)
-        _check_count("seed", seed, 0)
+        if batch_size is not None:
+            check_count("batch_size", batch_size, 1)
+        check_count("seed", seed, 0)
         if remainder not in ("drop", "pad"):
             raise ValueError(f"remainder must be 'drop' or 'pad', got {remainder!r}")
-        if separator is not None and separator >= tokenizer.vocab_size:
-            raise ValueError(
-                f"separator must be an id in [0, {tokenizer.vocab_size}), got {separator}"
-            )
         World(rank, world_size)
-        rules = _rules(filter, column)
-        is_source = isinstance(documents, Source)
-        parts = documents.parts(split, num_rows) if is_source else parts_of(documents, num_rows)
-        self.recipe = Recipe(parts, column, rules, tokenizer, separator, int(block_size))
-        self.made_with = {
-            "source": f"{documents}, {split}" if is_source else "a data set of datasets",
-            "data": f"{parts.num_parts} parts, {parts.identity}",
-            "num_rows": num_rows,
-            "column": column,
-            "filter": repr(filter),
-            "tokenizer": f"{tokenizer.name}, digest {tokenizer.digest[:12]}",
-            "split_special_tokens": tokenizer.split_special_tokens,
-            "separator": separator,
-            "block_size": int(block_size),
-            "shuffle": f"seed {seed}" if shuffle else None,
-        }
+        self.recipe = Recipe.of(
+            documents,
+            tokenizer,
+            block_size,
+            split=split,
+            num_rows=num_rows,
+            column=column,
+            quality=filter,
+            separator=separator,
+        )
+        self.made_with = {**self.recipe.made_with, "shuffle": f"seed {seed}" if shuffle else None}
         self.remainder, self.batch_size = remainder, batch_size
         self.shuffle, self.seed = shuffle, seed
         self.rank, self.world_size = rank, world_size
         self._handover = Handover()
-        self._place: Callable[[], State] | None = None  # of the pass that was asked last
+        self._state_here: Callable[[], State] | None = None  # of the pass that was asked last
 
     @property
     def epoch(self) -> int:
@@ -130,11 +116,11 @@ class BlockStream(IterableDataset):
 
         Raises ValueError if that would drop a state which was loaded and is not yet gone on with.
         """
-        _check_count("epoch", epoch, 0)
+        check_count("epoch", epoch, 0)
         self._handover.set_epoch(epoch)
-        here = self._place and self._place()
+        here = self._state_here and self._state_here()
         if here and (here.epoch != epoch or not here.pieces):
-            self._place = None
+            self._state_here = None
 
     def __iter__(self) -> Iterator[dict]:
         # No generator: a state that was loaded is taken up now, not at the first block.
@@ -145,8 +131,7 @@ class BlockStream(IterableDataset):
             if get_worker_info() is None:
                 raise
             return failing(error)  # here a worker would die of it, and its words with it
-        beginning = self.epoch, self._lanes(self.epoch).share(world), Account()
-        epoch, pieces, done = taken or beginning
+        epoch, pieces, done = taken or (self.epoch, *self._beginning(world))
         if pieces and epoch != self.epoch:
             # Told at the first block, for a StatefulDataLoader whose state is from the end of an
             # epoch begins a pass with it only to begin another.
@@ -157,9 +142,15 @@ class BlockStream(IterableDataset):
                 )
             )
         this_pass = Pass(self.recipe, self._lanes(epoch), pieces, done)
-        place = partial(State.of, self.made_with, epoch, world)
-        self._place = partial(place, pieces, done)
-        return Lasting(self._items(this_pass, place))
+        state_at = partial(self._state_at, epoch, world)
+        self._state_here = partial(state_at, pieces, done)
+        return Lasting(self._items(this_pass, state_at))
+
+    def _items(self, this_pass: Pass, state_at: Callable[..., State]) -> Iterator[dict]:
+        for item, place in given_out(this_pass, self.batch_size, self.remainder):
+            self._state_here = lambda place=place: state_at(*place())
+            yield item
+        self._state_here = partial(state_at, [], this_pass.done)
 
     def state_dict(self) -> dict:
         """Where the last pass stands, or where the next one begins: small, and fit for JSON.
@@ -167,21 +158,23 @@ class BlockStream(IterableDataset):
         Raises ValueError where workers of a loader read: they have the states, and only a
         `StatefulDataLoader` can tell them.
         """
+        return self._state().to_dict()
+
+    def _state(self) -> State:
         waiting = self._handover.waiting
         if waiting and len(waiting.states) > 1:
             raise ValueError("nothing is read since resume(): keep the states it was given")
         if waiting:
-            return waiting.states[0].to_dict()
+            return waiting.states[0]
         if self._handover.workers_read:
             raise ValueError(
                 "workers of a DataLoader read this stream: use a StatefulDataLoader and its "
                 "state_dict(), whose accounts stream.total_ledger(state) adds up"
             )
-        if self._place:
-            return self._place().to_dict()
-        world, epoch = self._world(), self.epoch
-        pieces = self._lanes(epoch).share(world)
-        return State.of(self.made_with, epoch, world, pieces, Account()).to_dict()
+        if self._state_here:
+            return self._state_here()
+        world = self._world()
+        return self._state_at(self.epoch, world, *self._beginning(world))
 
     def load_state_dict(self, state: dict) -> None:
         """Let the next pass go on where `state` was taken, by the same worker of the same rank.
@@ -205,7 +198,12 @@ class BlockStream(IterableDataset):
         found = collect(states)
         self._check(found)
         stream = object.__new__(type(self))
-        stream.__dict__ = {**self.__dict__, "_place": None, "rank": rank, "world_size": world_size}
+        stream.__dict__ = {
+            **self.__dict__,
+            "_state_here": None,
+            "rank": rank,
+            "world_size": world_size,
+        }
         stream._handover = Handover()
         stream._handover.load(found, anew=True)
         return stream
@@ -216,44 +214,19 @@ class BlockStream(IterableDataset):
 
         Workers of a loader have their own, in their states: `total_ledger(loader.state_dict())`.
         """
-        return State.from_dict(self.state_dict()).done.ledger(self.recipe.separator is not None)
+        return self._state().done.ledger(self.recipe.separator is not None)
 
     def total_ledger(self, states: Any) -> Ledger:
         """The accounts of all consumers together; `states` as for `resume`."""
         done = sum((state.done for state in collect(states)), Account())
         return done.ledger(self.recipe.separator is not None)
 
-    def _items(self, this_pass: Pass, place: Callable[..., State]) -> Iterator[dict]:
-        size = self.batch_size or 1
-        waiting = np.zeros((0, self.recipe.block_size), np.uint32)
-        for part in this_pass.slices():
-            blocks = np.concatenate((waiting, part.blocks)) if len(waiting) else part.blocks
-            ready = len(blocks) - len(blocks) % size
-            for number, item in enumerate(self._of(blocks[:ready]), start=1):
-                num_blocks = number * size - len(waiting)
-                self._place = lambda part=part, num_blocks=num_blocks: place(
-                    *this_pass.place(part, num_blocks)
-                )
-                yield item
-            waiting = blocks[ready:].copy()  # and not a view that keeps a whole slice
-        left_over = len(this_pass.buffer.remainder)
-        padded = this_pass.buffer.finish(self.remainder, self._pad_id)
-        num_padding = self.recipe.block_size - left_over if len(padded) else 0
-        end = Account(in_blocks=left_over, padding=num_padding)
-        if not len(padded):
-            end = Account(left_over=left_over)
-        done = this_pass.done + end
-        self._place = partial(place, [], done)
-        yield from self._of(np.concatenate((waiting, padded)), num_padding)
+    def _state_at(self, epoch: int, world: World, pieces: list[Piece], done: Account) -> State:
+        index, number = world.consumer_index, world.num_consumers
+        return State(self.made_with, epoch, index, number, pieces, done)
 
-    def _of(self, blocks: np.ndarray, num_padding: int = 0) -> Iterator[dict]:
-        return items(blocks, self.batch_size, self.remainder == "pad", num_padding)
-
-    @property
-    def _pad_id(self) -> int:
-        tokenizer = self.recipe.tokenizer
-        pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)  # any id would do: it is masked
-        return next(pad for pad in pads if pad is not None)
+    def _beginning(self, world: World) -> tuple[list[Piece], Account]:
+        return self._lanes(self.epoch).share(world), Account()
 
     def _lanes(self, epoch: int) -> Lanes:
         return Lanes(tuple(self.recipe.parts.weights), self.shuffle, self.seed, epoch)
@@ -270,26 +243,4 @@ class BlockStream(IterableDataset):
         check_pieces(states, self._lanes(0).num_lanes)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_place": None}
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be {least} or more, got {value}")
-
-
-def _rules(quality: QualityFilter | None, column: str) -> dict[str, Any]:
-    if quality is None:
-        return {}
-    if not isinstance(quality, QualityFilter):
-        raise TypeError(f"filter must be a QualityFilter, got {quality!r}")
-    if quality.column != column:
-        raise ValueError(f"the filter reads column {quality.column!r}, the stream {column!r}")
-    if quality.drop_duplicates:
-        raise ValueError(
-            "a consumer of a stream cannot see what the others read: drop duplicates before, with "
-            "QualityFilter(drop_duplicates=True) on the whole data set"
-        )
-    return quality.rules()
+        return {**self.__dict__, "_state_here": None}

@@ -20,18 +20,23 @@ STAGES = ["load", "filter", "tokenize", "chunk", "epoch"]
 NUM_ROWS = 2500  # enough for more than one map batch of 1,000 documents
 
 
-@pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    """One run of the command on the sample, with all it writes."""
-    folder = tmp_path_factory.mktemp("bench")
+def outcome_of(lab, folder, **sizes):
+    """One run of the command on the sample, with all it writes; `sizes` of its memory part."""
     plot, numbers = folder / "bench.png", folder / "bench.json"
-    arguments = ["bench", "lab1", "--num-rows", str(NUM_ROWS), "--repeats", "1"]
+    arguments = ["bench", lab, "--num-rows", str(NUM_ROWS), "--repeats", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMPIPE_SOURCE", "sample")
         patch.setenv("COLUMNS", "80")
+        for name, value in sizes.items():
+            patch.setattr(bench_memory, name, value)
         done = CliRunner().invoke(app, [*arguments, "--plot", str(plot), "--json", str(numbers)])
     assert done.exit_code == 0, done.output
     return done, plot, json.loads(numbers.read_text())
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    return outcome_of("lab1", tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture
@@ -165,17 +170,7 @@ SMALL = (2_000, 9_000)  # ids to stream instead of 10 and 100 million
 
 @pytest.fixture(scope="module")
 def lab2_outcome(tmp_path_factory):
-    """One run of the command for Lab 2 on the sample, its memory part made small."""
-    folder = tmp_path_factory.mktemp("bench")
-    plot, numbers = folder / "bench.png", folder / "bench.json"
-    arguments = ["bench", "lab2", "--num-rows", str(NUM_ROWS), "--repeats", "1"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LLMPIPE_SOURCE", "sample")
-        patch.setenv("COLUMNS", "80")
-        patch.setattr(bench_memory, "NUM_IDS", SMALL)
-        done = CliRunner().invoke(app, [*arguments, "--plot", str(plot), "--json", str(numbers)])
-    assert done.exit_code == 0, done.output
-    return done, plot, json.loads(numbers.read_text())
+    return outcome_of("lab2", tmp_path_factory.mktemp("bench"), NUM_IDS=SMALL)
 
 
 @pytest.fixture

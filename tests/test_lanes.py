@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmpipe.lanes import PER_PART, Lanes, Piece, deal
+from llmpipe.lanes import PER_PART, Lanes, Piece
 from llmpipe.sharding import World
 
 
@@ -21,6 +21,9 @@ def pieces_apart(draw):
     return draw(st.permutations(pieces))
 
 
+EQUAL = Lanes((1, 1, 1))
+
+
 def lanes_of(pieces):
     return [
         (lane, *piece[2:]) for piece in pieces for lane in range(piece.first_lane, piece.stop_lane)
@@ -29,7 +32,7 @@ def lanes_of(pieces):
 
 @given(pieces_apart(), st.integers(1, 12))
 def test_dealing_is_disjoint_complete_and_even(pieces, number):
-    shares = [deal(pieces, index, number) for index in range(number)]
+    shares = [EQUAL.deal(pieces, index, number) for index in range(number)]
     dealt = [lane for share in shares for lane in lanes_of(share)]
     assert dealt == sorted(lanes_of(pieces))
     sizes = [len(lanes_of(share)) for share in shares]
@@ -38,8 +41,9 @@ def test_dealing_is_disjoint_complete_and_even(pieces, number):
 
 @given(pieces_apart(), st.integers(1, 6), st.integers(1, 6))
 def test_dealing_twice_keeps_every_lane_with_its_row(pieces, first, second):
-    shares = [deal(pieces, index, first) for index in range(first)]
-    again = [deal([p for share in shares for p in share], index, second) for index in range(second)]
+    shares = [EQUAL.deal(pieces, index, first) for index in range(first)]
+    left = [piece for share in shares for piece in share]
+    again = [EQUAL.deal(left, index, second) for index in range(second)]
     assert [lane for share in again for lane in lanes_of(share)] == sorted(lanes_of(pieces))
 
 
@@ -76,7 +80,7 @@ def test_few_rows_are_work_for_all_consumers(number):
     lane = lanes.lane_of(np.arange(2 * number))
     counts = [
         int(((lane >= share[0].first_lane) & (lane < share[0].stop_lane)).sum())
-        for share in (deal(lanes.all, index, number) for index in range(number))
+        for share in (lanes.share(World(index, number)) for index in range(number))
     ]
     assert sum(counts) == 2 * number
     assert min(counts) >= 1
