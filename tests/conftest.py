@@ -1,6 +1,7 @@
 """What the tests share: the real data where there is some, and the sample everywhere else."""
 
 import os
+import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +15,14 @@ def _own_settings(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     if not os.environ.get("LLMPIPE_MIRROR"):
         monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heeded():
+    """A shell starts what it runs in the background (`pytest &`) with SIGINT ignored, and so would
+    be every process that a test starts and sends a Ctrl-C to."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
