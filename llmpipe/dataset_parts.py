@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from llmpipe.parts import WINDOW_ROWS, Parts, check_column, exact_windows
+from llmpipe.parts import WINDOW_ROWS, Parts, check_columns, exact_windows
 from llmpipe.sharding import World, can_deal_parts
 
 BEGINNING_BYTES = 4096  # of a file of lines: by them another is known
@@ -40,7 +40,7 @@ class StreamParts:
         self.weights = sizes if len(sizes) == num_parts else [1] * num_parts
         self.identity = f"{identity}, digest {digest}" if files else identity
 
-    def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
+    def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
         own = self._stream
         if len(self.weights) > 1:
             own = own.shard(len(self.weights), part, contiguous=False)
@@ -48,8 +48,8 @@ class StreamParts:
             own = own.skip(first_window * WINDOW_ROWS)
         tables = own.with_format("arrow").iter(batch_size=WINDOW_ROWS)
         for table in exact_windows(_impatient(tables)):
-            check_column(table, column)
-            yield table.select([column])
+            check_columns(table, columns)
+            yield table.select(columns)
         for file, size in self._sizes.items():
             if file.exists() and file.stat().st_size < size:  # it ended early, and nothing said so
                 raise OSError(f"{file} is shorter than when the stream was made")
@@ -67,11 +67,11 @@ class DatasetParts:
         digest = hashlib.sha256(repr([table.to_pydict() for table in ends]).encode()).hexdigest()
         self.identity = f"a Dataset of {len(dataset)} rows, digest {digest[:12]}"
 
-    def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
-        check_column(self._dataset, column)
+    def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
+        check_columns(self._dataset, columns)
         start = part * WINDOW_ROWS
         table = self._dataset[start : min(start + WINDOW_ROWS, self._num_rows)]
-        yield from exact_windows([table.select([column])], first_window)
+        yield from exact_windows([table.select(columns)], first_window)
 
 
 def _beginning(file: Path) -> bytes:

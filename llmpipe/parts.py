@@ -8,7 +8,7 @@ the same rows however it was reached.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ class NoColumnError(KeyError):
 
 
 class Parts(Protocol):
-    """`windows` yields tables with `column`; `identity` tells other data apart in a saved state.
+    """`windows` yields tables of `columns`; `identity` tells other data apart in a saved state.
 
     `weights` are numbers of 1 or more, one a part, by which they are dealt: rows where known.
     """
@@ -36,13 +36,13 @@ class Parts(Protocol):
     weights: list[int]
     identity: str
 
-    def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]: ...
+    def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]: ...
 
 
 class ParquetParts:
     """Row groups of local Parquet files, in order; of `num_rows` rows in all, if that is given.
 
-    Only the column that is asked for is read. Page checksums are compared where a file has them
+    Only the columns that are asked for are read. Page checksums are compared where a file has them
     (`write_page_checksum`); where it has none, a changed byte in a page may go unnoticed.
 
     Raises ValueError naming a file that is no whole Parquet file; OSError, while it is read, if it
@@ -70,12 +70,12 @@ class ParquetParts:
         digest = hashlib.sha256("".join(self._marks.values()).encode()).hexdigest()
         self.identity = f"{len(files)} Parquet files, digest {digest[:12]}"
 
-    def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
+    def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
         file, group, num_rows = self._groups[part]
         left = num_rows - first_window * WINDOW_ROWS
         opened = self._open(file)
-        check_column(opened.schema_arrow.empty_table(), column)
-        batches = opened.iter_batches(WINDOW_ROWS, row_groups=[group], columns=[column])
+        check_columns(opened.schema_arrow.empty_table(), columns)
+        batches = opened.iter_batches(WINDOW_ROWS, row_groups=[group], columns=columns)
         tables = (pa.Table.from_batches([batch]) for batch in batches)
         for table in exact_windows(tables, first_window):
             if left <= 0:
@@ -109,10 +109,10 @@ class SampleParts:
         self.weights = [min(sample.ROWS_PER_LANE, num_rows - start) for start in starts]
         self.identity = f"the sample's {corpus}"
 
-    def windows(self, part: int, first_window: int, column: str) -> Iterator[pa.Table]:
+    def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
         table = sample.lane(self._corpus, self._split, self._num_rows, part)
-        check_column(table, column)
-        yield from exact_windows([table.select([column])], first_window)
+        check_columns(table, columns)
+        yield from exact_windows([table.select(columns)], first_window)
 
 
 def exact_windows(tables: Any, first_window: int = 0) -> Iterator[pa.Table]:
@@ -136,10 +136,11 @@ def exact_windows(tables: Any, first_window: int = 0) -> Iterator[pa.Table]:
             waiting = [whole.slice(cut)]
 
 
-def check_column(table: Any, column: str) -> None:
-    """Raise NoColumnError naming the columns there are, unless `table` has this one."""
+def check_columns(table: Any, columns: Iterable[str]) -> None:
+    """Raise NoColumnError naming the columns there are, unless `table` has all of these."""
     try:
-        require_column(table, column)
+        for column in columns:
+            require_column(table, column)
     except KeyError as error:
         raise NoColumnError(*error.args) from None
 
