@@ -60,7 +60,7 @@ class Recipe:
         is_source = isinstance(documents, Source)
         parts = documents.parts(split, num_rows) if is_source else parts_of(documents, num_rows)
         made_with = {
-            "source": f"{documents}, {split}" if is_source else "a data set of datasets",
+            "source": f"{documents}, {split}" if is_source else type(documents).__name__,
             "data": f"{len(parts.weights)} parts, {parts.identity}",
             "num_rows": num_rows,
             "column": column,
