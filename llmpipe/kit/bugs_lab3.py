@@ -54,16 +54,16 @@ def _ranks_matter(broken: bool) -> str | None:
     )
 
 
-def rows_of_rank(
+def rows_kept(
     shard_sizes: Sequence[int], rank: int, world_size: int, *, broken: bool = False
 ) -> np.ndarray:
     """The numbers of the rows that a rank keeps, (num_kept,), of files that hold so many rows.
 
     Rows are dealt round-robin. Broken, whole files are: rank r has files r, r + world_size, ...
 
-    >>> [rows_of_rank([2, 3], rank, 3).tolist() for rank in range(3)]
+    >>> [rows_kept([2, 3], rank, 3).tolist() for rank in range(3)]
     [[0, 3], [1, 4], [2]]
-    >>> [rows_of_rank([2, 3], rank, 3, broken=True).tolist() for rank in range(3)]
+    >>> [rows_kept([2, 3], rank, 3, broken=True).tolist() for rank in range(3)]
     [[0, 1], [2, 3, 4], []]
 
     Raises ValueError if a size is negative, and TypeError or ValueError if `rank` is not in
@@ -98,10 +98,10 @@ def rows_by_rank(
     >>> rows_by_rank([6, 6], world_size=3, broken=False)
     RowsByRank(read=array([12, 12, 12]), kept=array([4, 4, 4]))
 
-    Raises what `rows_of_rank` raises.
+    Raises what `rows_kept` raises.
     """
     kept = np.array(
-        [rows_of_rank(shard_sizes, r, world_size, broken=broken).size for r in range(world_size)]
+        [rows_kept(shard_sizes, r, world_size, broken=broken).size for r in range(world_size)]
     )
     return RowsByRank(kept.copy() if broken else np.full(world_size, sum(shard_sizes)), kept)
 
@@ -180,7 +180,7 @@ BUGS = (
         "those that have none).",
         invariant="No two ranks differ by more than one row, however the rows lie in files.",
         thread="https://github.com/webdataset/webdataset/issues/188",
-        switch=rows_of_rank,
+        switch=rows_kept,
         violation=_files_matter,
     ),
     Bug(
