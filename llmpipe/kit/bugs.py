@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from llmpipe.kit import bugs_lab1, bugs_lab2, bugs_lab3, bugs_lab4
 from llmpipe.kit.bug import Bug
+from llmpipe.kit.bug_padding import attention_mask, logits_by_padding
 from llmpipe.kit.bugs_lab1 import (
     REMAINDER_LOST,
     group,
@@ -35,10 +36,8 @@ from llmpipe.kit.bugs_lab3 import (
     world_of,
 )
 from llmpipe.kit.bugs_lab4 import (
-    attention_mask,
     class_counts,
     control_ids_written,
-    logits_by_padding,
     pieces,
     positives_by_rank,
     rows_of_rank,

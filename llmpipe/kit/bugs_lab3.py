@@ -10,6 +10,7 @@ import numpy as np
 
 from llmpipe.kit.bug import Bug
 from llmpipe.kit.bug_jobs import (
+    MEET_S,
     PRELOAD,
     RankEnd,
     batches_to_train,
@@ -122,8 +123,8 @@ def steps_by_rank(
 ) -> list[RankEnd]:
     """Train with one rank, a process of its own, for each of `num_batches`; how each of them ended.
 
-    A step ends with a sum over all ranks. Repaired, they ask one another before each step. A rank
-    gives up after `wait_s` seconds.
+    A step ends with a sum over all ranks. Repaired, they ask one another before each step. Broken,
+    a rank gives up after waiting `wait_s` seconds.
 
     >>> for end in steps_by_rank((2, 1), wait_s=0.5):
     ...     print(end)
@@ -142,7 +143,7 @@ def steps_by_rank(
             len(num_batches),
             folder,
             list(num_batches),
-            wait_s,
+            wait_s if broken else MEET_S,
             broken,
             preload=PRELOAD,
         )
