@@ -79,6 +79,12 @@ class Share:
         """How many rows are this rank's; None where nobody knows before they are read."""
         return sum(self.weights) if self.counted else None
 
+    @property
+    def rows_to_read(self) -> int | None:
+        """How many rows it must read at least for them; None where nobody knows before."""
+        everything = self.strategy in ("rows", "batches")
+        return sum(self.parts.weights) if self.counted and everything else self.num_rows
+
     def tables(self, *columns: str) -> Iterator[pa.Table]:
         """All rows of the share in order, in tables of up to 1,000."""
         for part in range(len(self.weights)):

@@ -1,11 +1,13 @@
 """What ranks did, for a terminal: lines while they run, a table of them, and all of them together.
 
-`results` are what the ranks returned, a dict each: rank, batches, ids, ids_per_s, `first_batch_at`
-(None without a batch) and `finished` in seconds of one clock, and `ledger` for
-`Ledger.from_dicts`.
+`results` are what the ranks returned, a dict each: `rank`, `batches`, `ids`, `ids_per_s`,
+`own_rows`, `rows_read`, `bytes_read`, `ledger` for `Ledger.from_dicts`, and `started`,
+`first_batch_at` (None without a batch) and `finished` in seconds of one clock.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.metrics import card, table, usable_cores
@@ -17,20 +19,26 @@ class Progress:
     """Prints what ranks send, as it arrives, and remembers the last of each.
 
     A message has the `shape` of a batch, and so far the `batches`, `ids` and `ids_per_s` (0 while
-    it warms up).
+    it warms up). With `bars`, which take the messages too, it prints only each rank's first batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bars: Any = None) -> None:
         self.last: dict[int, dict] = {}
+        self.bars = bars
 
     def __call__(self, rank: int, message: dict) -> None:
-        self.last[rank] = message
-        rate = f"{message['ids_per_s'] / 1e6:6.2f} M ids/s" if message["ids_per_s"] else "warm-up"
-        print(
+        rate = message["ids_per_s"]
+        line = (
             f"rank {rank}  batch {message['batches']:>8,}  shape {message['shape']}  "
-            f"{message['ids']:>12,} ids  {rate}",
-            flush=True,
+            f"{message['ids']:>12,} ids  {f'{rate / 1e6:6.2f} M ids/s' if rate else 'warm-up'}"
         )
+        if self.bars is None:
+            print(line, flush=True)  # in one piece, so that no other process can write into it
+        else:
+            if rank not in self.last:
+                self.bars.write(line)
+            self.bars(rank, message)
+        self.last[rank] = message
 
     def table(self) -> str:
         return table(
@@ -46,15 +54,17 @@ def rank_table(results: list[dict], opened: float) -> str:
     rows = []
     for result in results:
         ledger = Ledger.from_dicts(result["ledger"])
-        documents = [entry for entry in ledger if entry.stage == "filter"]
         first = result["first_batch_at"]
         rows.append(
             {
                 "rank": result["rank"],
-                "rows": sum(entry.num_in for entry in documents),
-                "kept": sum(entry.num_out for entry in documents),
+                "rows read": result["rows_read"],
+                "MB read": result["bytes_read"] / 1e6,
+                "own rows": result["own_rows"],
+                "kept": ledger["filter", "documents"].num_out,
                 "batches": result["batches"],
                 "ids": result["ids"],
+                "started s": result["started"] - opened,
                 "first batch s": first and first - opened,
                 "done s": result["finished"] - opened,
                 "M ids/s": result["ids_per_s"] / 1e6 or None,
@@ -63,26 +73,55 @@ def rank_table(results: list[dict], opened: float) -> str:
     return table(rows)
 
 
-def totals(results: list[dict], alone: dict, opened: float, closed: float) -> str:
-    """Overall throughput, and how much of it the number of processes earned."""
-    num_ranks, cores, total_s = len(results), usable_cores(), closed - opened
+def totals(results: list[dict], alone: dict, opened: float, closed: float) -> dict:
+    """All ranks together, and how much of their throughput the number of processes earned.
+
+    `alone` is the result of one rank that read a slice by itself. Seconds: `total_s` from start to
+    end, `start_up_s` until every rank had its first batch, `steady_s` from the first batch of any
+    to the end of the last. Rates, the `speed_up` and efficiencies (per rank, and per core that
+    they can use) are of the steady state; None where it was shorter than half a second.
+    """
+    num_ranks, cores = len(results), usable_cores()
     ids = sum(result["ids"] for result in results)
     working = [result for result in results if result["first_batch_at"] is not None]
-    steady_s = max((r["finished"] for r in working), default=0) - min(
-        (r["first_batch_at"] for r in working), default=0
-    )
+    firsts = [result["first_batch_at"] for result in working]
+    steady_s = max(result["finished"] for result in working) - min(firsts)
     rate = ids / steady_s if steady_s >= MIN_STEADY_S else None
     speed_up = rate / alone["ids_per_s"] if rate and alone["ids_per_s"] else None
+    return {
+        "ids": ids,
+        "total_s": closed - opened,
+        "start_up_s": max(firsts) - opened,
+        "steady_s": steady_s,
+        "ids_per_s": rate,
+        "alone_ids_per_s": alone["ids_per_s"],
+        "alone_rows": alone["own_rows"],
+        "alone_s": alone["finished"] - alone["first_batch_at"] if alone["batches"] else 0.0,
+        "num_ranks": num_ranks,
+        "cores": cores,
+        "speed_up": speed_up,
+        "efficiency": speed_up and speed_up / num_ranks,
+        "core_efficiency": speed_up and speed_up / min(num_ranks, cores),
+    }
+
+
+def totals_card(found: dict) -> str:
+    """What `totals` found, in words."""
+    num_ranks, cores = found["num_ranks"], found["cores"]
+    rate, speed_up, used = found["ids_per_s"], found["speed_up"], min(num_ranks, cores)
     lines = {
-        "ids in batches": ids,
-        "from start to end": f"{total_s:.2f} s, {ids / total_s / 1e6:.2f} M ids/s",
-        "from first batch to end": rate and f"{steady_s:.2f} s, {rate / 1e6:.2f} M ids/s",
-        "one rank alone": f"{alone['ids_per_s'] / 1e6:.2f} M ids/s, "
-        f"over its first {alone['steady_s']:.1f} s",
+        "ids in batches": found["ids"],
+        "from start to end": f"{found['total_s']:.2f} s, "
+        f"{found['ids'] / found['total_s'] / 1e6:.2f} M ids/s",
+        "start-up": f"{found['start_up_s']:.2f} s until every rank had a batch",
+        "steady state": f"{found['steady_s']:.2f} s from first batch to end, "
+        + (f"{rate / 1e6:.2f} M ids/s" if rate else "too short to tell a rate"),
+        "one rank alone": f"{found['alone_ids_per_s'] / 1e6:.2f} M ids/s, over its first "
+        f"{found['alone_rows']:,} rows ({found['alone_s']:.2f} s)",
         "speed-up": speed_up and f"{speed_up:.2f} with {num_ranks} ranks on {cores} cores",
         "parallel efficiency": speed_up
-        and f"{speed_up / num_ranks:.0%} of {num_ranks} ranks, "
-        f"{speed_up / min(num_ranks, cores):.0%} of the {min(num_ranks, cores)} cores they can use",
+        and f"{found['efficiency']:.0%} of {num_ranks} ranks, "
+        f"{found['core_efficiency']:.0%} of the {used} cores they can use",
     }
     return card("Totals", lines)
 
