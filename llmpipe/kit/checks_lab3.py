@@ -73,7 +73,7 @@ class RowsOfRank(Exercise):
         "the result must be exact: a float holds about 16 digits only."
     )
     # So large that a list of the rows is refused at once, and a float is not exact.
-    LARGE = (10**18 + 1, 10**18, 2 * 10**18 + 3)
+    LARGE = (10**18 + 1, 2 * 10**18 + 3)
     MOST_SMALL = 12
 
     def inputs(self) -> Iterator[tuple]:
@@ -106,11 +106,11 @@ class PredictedEfficiency(Exercise):
     name = "predicted_efficiency"
     signature = "predicted_efficiency(serial_share: float, num_ranks: int, num_cores: int) -> float"
     task = (
-        "**Exercise 5: what more ranks can bring.** Of the time on one rank, `serial_share` "
-        "stays however many there are; the rest is divided evenly by the ranks at work, of which "
-        "there are no more than `num_cores`. The speed-up is the time on one rank by the time on "
-        "all. Write `predicted_efficiency(serial_share, num_ranks, num_cores)`: the speed-up a "
-        "rank."
+        "**Exercise 5: what more ranks can bring.** Of the time on one rank, `serial_share` stays "
+        "however many there are; the rest is divided by the ranks at work, never more than "
+        "`num_cores`. Speed-up is the time on one rank divided by the time on all, efficiency the "
+        "speed-up divided by `num_ranks`. Write "
+        "`predicted_efficiency(serial_share, num_ranks, num_cores)`."
     )
 
     def inputs(self) -> Iterator[tuple]:

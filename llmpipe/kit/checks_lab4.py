@@ -142,8 +142,7 @@ class KeepBothEnds(Exercise):
     )
 
     def inputs(self) -> Iterator[tuple]:
-        for count, max_length in sorted(product(range(12), range(1, 10)), key=sum):
-            yield count, max_length
+        yield from sorted(product(range(12), range(1, 10)), key=sum)
         yield 600, 256
 
     def allowed(self, count: int, max_length: int) -> bool:

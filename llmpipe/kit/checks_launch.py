@@ -23,13 +23,13 @@ class ScriptedRank:
 
 
 class ScriptedRanks:
-    """Ranks that end in the order, and as, a script says: for each, [when, exit code, result].
+    """Ranks that end when and how a script says: for each, (when, exit code, result).
 
     Once one has failed the others run for ever, as in a collective that waits for all; only
     `terminate` ends them.
     """
 
-    def __init__(self, script: list[list]) -> None:
+    def __init__(self, script: list[tuple]) -> None:
         self.script = script
         self.processes = [ScriptedRank() for _ in script]
         self.to_end = ends(script)
@@ -52,10 +52,10 @@ def failed(exitcode: int, result: int | None) -> bool:
     return exitcode != 0 or result is None
 
 
-def ends(script: list[list]) -> list[int]:
+def ends(script: list[tuple]) -> list[int]:
     """The ranks that end by themselves, in order: up to the first that fails.
 
-    >>> ends([[2, 0, 5], [0, 0, 5], [1, 3, None]])
+    >>> ends([(2, 0, 7), (0, 0, 7), (1, 3, None)])
     [1, 2]
     """
     order = sorted(range(len(script)), key=lambda rank: script[rank][0])
@@ -64,7 +64,10 @@ def ends(script: list[list]) -> list[int]:
 
 
 class RunAll(Exercise):
-    """An input is a script. An output is what was returned or raised, and the ranks stopped."""
+    """An input is, for each rank, [when it ends, in which of `WAYS`].
+
+    An output is what was returned or raised, and the ranks that were stopped.
+    """
 
     name = "run_all"
     signature = "run_all(processes: list, wait) -> list"
@@ -81,23 +84,24 @@ class RunAll(Exercise):
     #         wait()
     #     return [process.result for process in processes]
     raise NotImplementedError"""
-    GOOD = ([0, 7], [0, 0])  # exit code and result
-    BAD = ([3, None], [-9, None], [0, None], [3, 7], [-15, 0])
+    # Exit code and result. A shrink goes towards the first, so the plainest of each kind leads.
+    WAYS = ((0, 7), (0, 0), (3, None), (-9, None), (0, None), (3, 7))
 
     def inputs(self) -> Iterator[tuple]:
         for num_ranks in range(4):
-            for ways in product((*self.GOOD, *self.BAD), repeat=num_ranks):
+            for ways in product(range(len(self.WAYS)), repeat=num_ranks):
                 for order in permutations(range(num_ranks)):
-                    if num_ranks < 3 or sum(failed(*way) for way in ways) < 2:
-                        yield ([[when, *way] for when, way in zip(order, ways, strict=True)],)
+                    yield ([list(pair) for pair in zip(order, ways, strict=True)],)
 
-    def allowed(self, script: list[list]) -> bool:
-        if any(len(one) != 3 or one[1] is None for one in script):
-            return False
-        return len({one[0] for one in script}) == len(script)  # no two at the same time
+    def allowed(self, endings: list[list[int]]) -> bool:
+        whole = all(len(ending) == 2 for ending in endings)
+        return whole and len({when for when, _ in endings}) == len(endings)  # one at a time
 
-    def output(self, answer: Any, script: list[list]) -> dict:
-        ranks = ScriptedRanks(script)
+    def script(self, endings: list[list[int]]) -> list[tuple]:
+        return [(when, *self.WAYS[way]) for when, way in endings]
+
+    def output(self, answer: Any, endings: list[list[int]]) -> dict:
+        ranks = ScriptedRanks(self.script(endings))
         try:
             outcome = {"returned": plain(answer(ranks.processes.copy(), ranks.wait))}
         except RuntimeError as error:
@@ -107,31 +111,37 @@ class RunAll(Exercise):
         stopped = [rank for rank, one in enumerate(ranks.processes) if one.was_stopped]
         return {**outcome, "stopped": stopped}
 
-    def due(self, script: list[list]) -> dict:
-        last = ends(script)[-1:]
-        for rank in last:
+    def failure_of(self, endings: list[list[int]]) -> tuple[int, int] | None:
+        """The rank that fails first and its exit code, or None."""
+        script = self.script(endings)
+        for rank in ends(script)[-1:]:  # no rank ends after the first that fails
             if failed(*script[rank][1:]):
-                running = [other for other in range(len(script)) if other not in ends(script)]
-                message = f"rank {rank}: exit code {script[rank][1]}"
-                return {"raised": message, "stopped": running}
+                return rank, script[rank][1]
+        return None
+
+    def due(self, endings: list[list[int]]) -> dict:
+        script = self.script(endings)
+        if failure := self.failure_of(endings):
+            running = sorted(set(range(len(script))) - set(ends(script)))
+            return {"raised": "rank {}: exit code {}".format(*failure), "stopped": running}
         return {"returned": [result for _, _, result in script], "stopped": []}
 
-    def why(self, script: list[list]) -> str:
-        for rank in ends(script)[-1:]:
-            _, exitcode, result = script[rank]
-            if exitcode < 0:
-                return f"a signal killed rank {rank}"
-            if failed(exitcode, result):
-                return f"rank {rank} failed" if exitcode else f"rank {rank} delivered nothing"
-        return "results by rank"
+    def why(self, endings: list[list[int]]) -> str:
+        if not (failure := self.failure_of(endings)):
+            return "no rank failed"
+        rank, exitcode = failure
+        if exitcode < 0:
+            return f"signal {-exitcode} killed rank {rank}"
+        return f"rank {rank} failed" if exitcode else f"rank {rank} delivered no result"
 
-    def shown(self, script: list[list]) -> str:
-        endings = [
-            f"rank {rank} ends, exit code {script[rank][1]}, result {script[rank][2]}"
+    def shown(self, endings: list[list[int]]) -> str:
+        script, call = self.script(endings), f"{self.name}(processes, wait)"
+        ended = [
+            f"rank {rank} ends (exit code {script[rank][1]}, result {script[rank][2]})"
             for rank in ends(script)
         ]
         ranks = f"{len(script)} rank{'s' * (len(script) != 1)}"
-        return f"{self.name}(processes, wait) of {ranks}" + "".join(f"; {one}" for one in endings)
+        return f"{call} of {ranks}" + (f": {', then '.join(ended)}" if ended else "")
 
     def shown_output(self, value: dict) -> str:
         stopped = f", ranks stopped: {value['stopped']}"

@@ -79,7 +79,7 @@ class ShardsExercise(Exercise):
         return self.promise
 
     def why(self, items: list, world_size: int) -> str:
-        return f"as {self.example(items, world_size)}"
+        return f"for example {self.example(items, world_size)}"
 
     def shown(self, items: list, world_size: int) -> str:
         return f"{self.name}({items}, rank, world_size={world_size}) of each rank"
@@ -131,7 +131,7 @@ class BalancedPlan(ShardsExercise):
         "**Exercise 4: every class on every rank.** Row `i` has label `labels[i]`; labels come in "
         "any order: sorted, as IMDB's, or alternating, too. Write "
         "`balanced_plan(labels, rank, world_size)`: the indices of the rows this rank reads. Over "
-        "all ranks, each row is read once; of each class, no rank has two rows more than another."
+        "all ranks, each row is read once; of each class, the ranks' counts differ by at most one."
     )
     promise = "every row once; of each class, counts that differ by at most one"
 
