@@ -49,6 +49,7 @@ class ScriptedRanks:
 
 
 def failed(exitcode: int, result: int | None) -> bool:
+    """Whether a rank failed: a clean exit is not enough, its result must have come."""
     return exitcode != 0 or result is None
 
 
