@@ -59,7 +59,7 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
     """Go through the batches of one rank's share of a corpus; its figures, fit for JSON.
 
     Sends the first two batches, then four a second, and the last: `shape`, and so far `batches`,
-    `ids`, `ids_per_s` (0 while it warms up), `rows_read`; `rows_to_read` is None where nobody knows.
+    `ids`, `ids_per_s` (0 while it warms up), `rows_read` and `rows_to_read` (None if nobody knows).
     """
     from llmpipe import BlockStream, QualityFilter
     from llmpipe.process_group import process_group
