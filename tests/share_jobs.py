@@ -5,7 +5,7 @@ import numpy as np
 from llmpipe import BlockStream, QualityFilter
 from llmpipe.kit.rank_jobs import Settings
 from llmpipe.process_group import process_group
-from llmpipe.uneven import Evened, torch_vote
+from llmpipe.uneven import torch_vote
 
 
 def collect_ids(world, send, settings: Settings):
@@ -21,13 +21,6 @@ def collect_ids(world, send, settings: Settings):
     labels = [batch["labels"].numpy().ravel() for batch in stream]
     ids = np.concatenate([np.zeros(0, np.int64), *labels])
     return ids[ids >= 0], stream.ledger.to_dicts()
-
-
-def count_evened(world, send, port, lengths, uneven):
-    """Give out as many numbers as `lengths` has for this rank, made even with the other ranks."""
-    with process_group(world, port):
-        evened = Evened(range(lengths[world.rank]), uneven, torch_vote, -1, world.world_size)
-        return list(evened), evened.num_dropped, evened.num_padding
 
 
 def fail_at_a_vote(world, send, port, fault):

@@ -5,6 +5,7 @@ import share_jobs as jobs
 import torch
 
 from llmpipe import run_ranks
+from llmpipe.kit.rank_demos import give_out
 from llmpipe.launch import RankError
 from llmpipe.process_group import meeting_point
 from llmpipe.uneven import UNEVEN, Evened, padding_batch
@@ -47,13 +48,18 @@ def test_the_ways_of_uneven_ranks(lengths):
     assert [one.num_padding for one in padded.evened] == [most - n for n in lengths]
 
 
-def test_processes_vote():
+@pytest.mark.parametrize(
+    ("lengths", "uneven", "given"),
+    [
+        ((4, 0, 2), "pad", [[0, 1, 2, 3], [-1] * 4, [0, 1, -1, -1]]),
+        ((4, 2), "shortest", [[0, 1], [0, 1]]),
+        ((3, 2), "go on", [[0, 1, 2], [0, 1]]),
+    ],
+)
+def test_processes_vote(lengths, uneven, given):
     with meeting_point() as port:
-        results = run_ranks(jobs.count_evened, 3, port, (4, 0, 2), "pad", preload=PRELOAD)
-    assert results == [([0, 1, 2, 3], 0, 0), ([-1] * 4, 0, 4), ([0, 1, -1, -1], 0, 2)]
-    with meeting_point() as port:
-        results = run_ranks(jobs.count_evened, 2, port, (4, 2), "shortest", preload=PRELOAD)
-    assert results == [([0, 1], 1, 0), ([0, 1], 0, 0)]
+        options = {"preload": PRELOAD}
+        assert run_ranks(give_out, len(lengths), port, lengths, uneven, **options) == given
 
 
 @pytest.mark.parametrize(

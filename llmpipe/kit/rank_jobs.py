@@ -31,7 +31,6 @@ PRELOAD = (
 logger = logging.getLogger("llmpipe.labs")
 
 SHOW_EVERY_S = 0.25
-MIN_CHARS = 40
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Settings:
     tokenizer: Any
     block_size: int = 128
     batch_size: int = 4
+    min_chars: int = 40
     strategy: str = "parts"
     uneven: str = "go on"
     max_batches: int | None = None
@@ -74,7 +74,7 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
         share,
         tokenizer,
         settings.block_size,
-        filter=QualityFilter(min_chars=MIN_CHARS),
+        filter=QualityFilter(min_chars=settings.min_chars),
         batch_size=settings.batch_size,
         remainder="pad" if settings.uneven == "pad" else "drop",
     )
@@ -145,7 +145,7 @@ def trace(world: World, send: Callable, settings: Settings) -> dict:
             yield step
 
     share, buffer, ids = settings.share(world), RollingBuffer(settings.block_size), 0
-    quality = QualityFilter(min_chars=MIN_CHARS)
+    quality = QualityFilter(min_chars=settings.min_chars)
     for table in timed("read", share.tables("text")):
         begin = time.monotonic()
         tokens = settings.tokenizer.encode(quality(table)[0]["text"])
