@@ -10,13 +10,14 @@ ten rows are enough for eight consumers.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from llmpipe.account import whole_number
 from llmpipe.sharding import World
 
 PER_PART, STRIDE = 256, 159
@@ -26,7 +27,8 @@ class Piece(NamedTuple):
     """A run of lanes still to be read: from `first_lane` up to, not including, `stop_lane`.
 
     Where `row` or `id` is not 0, the lanes are of one part, whose rows before `row`, and the first
-    `id` ids of the document in `row`, are done; `digest` tells that document from another.
+    `id` ids of the document in `row`, are done; `digest` tells that document from another. `ahead`
+    holds rows from there on that are done too: bit i of this hexadecimal number is row `row` + i.
     """
 
     first_lane: int
@@ -34,6 +36,36 @@ class Piece(NamedTuple):
     row: int = 0
     id: int = 0
     digest: str = ""
+    ahead: str = ""
+
+    def to_list(self) -> list:
+        """The values, for JSON; `ahead` only where there is something in it."""
+        return list(self if self.ahead else self[:-1])
+
+    @classmethod
+    def from_list(cls, values: Sequence) -> Piece:
+        """Raises TypeError or ValueError if it is not what `to_list` gives."""
+        *numbers, digest, ahead = values if len(values) == len(cls._fields) else [*values, ""]
+        if len(numbers) != 4 or (len(values) == len(cls._fields) and int(ahead, 16) < 1):
+            raise ValueError(f"this is no piece: {values}")
+        return cls(*map(whole_number, numbers), str(digest), ahead)
+
+    def is_ahead(self, rows: np.ndarray) -> np.ndarray:
+        """Which of these rows, in rising order, are among `ahead`: (num_rows,), bool.
+
+        >>> Piece(0, 256, row=10, ahead="5").is_ahead(np.arange(9, 14)).tolist()
+        [False, True, False, True, False]
+        """
+        if not self.ahead:
+            return np.zeros(len(rows), bool)
+        bits = np.frombuffer(int(self.ahead, 16).to_bytes(len(self.ahead), "little"), np.uint8)
+        bits = np.flatnonzero(np.unpackbits(bits, bitorder="little")) + self.row
+        return np.isin(rows, bits)
+
+    def with_ahead(self, rows: Iterable[int]) -> Piece:
+        """The piece with these rows, none before `row`, done out of turn."""
+        bits = sum(1 << (row - self.row) for row in set(rows))
+        return self._replace(ahead=f"{bits:x}" if bits else "")
 
 
 @dataclass(frozen=True)
@@ -41,13 +73,16 @@ class Lanes:
     """The lanes of one epoch over parts of these weights, numbers of 1 or more such as their rows.
 
     Nothing random has to be saved: the order of parts follows from (seed, epoch), that of rows
-    within a window from (seed, epoch, part, window).
+    within a window from (seed, epoch, part, window). Where neighbours are alike, as in data sorted
+    by label, the parts lie in `num_piles` piles and one of each is taken in turn: then any run of
+    lanes has parts from all over the source.
     """
 
     weights: tuple[int, ...]
     shuffle: bool = False
     seed: int = 0
     epoch: int = 0
+    num_piles: int = 1
 
     @property
     def num_lanes(self) -> int:
@@ -106,12 +141,27 @@ class Lanes:
 
         >>> Lanes((9, 9, 9)).parts().tolist()
         [0, 1, 2]
+        >>> Lanes((9,) * 6, num_piles=2).parts().tolist()
+        [0, 3, 1, 4, 2, 5]
         """
-        return self._order(len(self.weights))
+        order = self._order(len(self.weights))
+        num_piles = min(self.num_piles, PER_PART, len(order))
+        if num_piles < 2:
+            return order
+        pile = order * num_piles // len(order)
+        place = np.zeros_like(order)  # of a part in its pile
+        for each in range(num_piles):
+            place[pile == each] = np.arange(np.count_nonzero(pile == each))
+        # By the golden ratio again, so that a few neighbours are of piles that lie far apart.
+        return order[np.lexsort((pile * STRIDE % PER_PART, place))]
 
     def rows(self, part: int, window: int, num_rows: int) -> np.ndarray:
         """The rows of one window in reading order, shape (num_rows,), counted within the window."""
         return self._order(num_rows, part, window)
+
+    def batches(self, part: int, row: int, num_batches: int) -> np.ndarray:
+        """The order of the batches that are made of rows from this one on, shape (num_batches,)."""
+        return self._order(num_batches, part, row, 0)
 
     def lane_of(self, rows: np.ndarray) -> np.ndarray:
         """The lane within its part of each row; rows are counted in reading order.
