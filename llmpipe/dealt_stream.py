@@ -57,7 +57,6 @@ class DealtStream(IterableDataset):
     def __init__(
         self,
         recipe: DealtRecipe,
-        made_with: dict,
         *,
         shuffle: bool,
         seed: int,
@@ -68,7 +67,6 @@ class DealtStream(IterableDataset):
         self.recipe = recipe
         self.made_with = {
             **recipe.made_with,
-            **made_with,
             "shuffle": f"seed {seed}" if shuffle else None,
         }
         self.shuffle, self.seed, self.num_piles = shuffle, seed, num_piles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def label_column(
     [0, num_labels), or in [0, 1000) where `num_labels` is None.
     """
     if not isinstance(labels, (pa.Array, pa.ChunkedArray)):
-        labels = _from_rows(list(labels), name, first_row)
+        labels = _from_rows(list(labels), name, first_row, num_labels)
     if not isinstance(labels, pa.ChunkedArray):
         labels = pa.chunked_array([labels])
     if pa.types.is_dictionary(labels.type):
@@ -44,21 +45,24 @@ def label_column(
             f"column {name!r} holds {labels.type}, not labels (integers from 0 on); make it one, "
             f"for example with dataset.class_encode_column({name!r})"
         )
-    most = num_labels or MOST_LABELS
-    wrong = np.flatnonzero((labels.to_numpy() < 0) | (labels.to_numpy() >= most))
+    numbers = labels.to_numpy()
+    wrong = np.flatnonzero((numbers < 0) | (numbers >= (num_labels or MOST_LABELS)))
     if len(wrong):
-        raise ValueError(_out_of_range(labels[int(wrong[0])].as_py(), name, first_row + wrong[0], num_labels))
+        label, row = labels[int(wrong[0])].as_py(), first_row + int(wrong[0])
+        raise ValueError(_out_of_range(label, name, row, num_labels))
     return labels.cast(pa.int64())
 
 
-def _from_rows(rows: list, name: str, first_row: int) -> pa.Array:
+def _from_rows(rows: list, name: str, first_row: int, num_labels: int | None) -> pa.Array:
     if all(type(row) is bool for row in rows):
         return pa.array(rows, pa.bool_())
     for index, row in enumerate(rows, first_row):
         if isinstance(row, (bool, np.bool_)) or not isinstance(row, (int, np.integer)):
             what = "null" if row is None else f"of type {type(row).__name__} ({row!r:.40})"
             raise TypeError(f"row {index} of column {name!r} is {what}, not a label (int)")
-    return pa.array([max(-1, min(int(row), 2**62)) for row in rows], pa.int64())
+        if not -(2**63) <= row < 2**63:
+            raise ValueError(_out_of_range(row, name, index, num_labels))
+    return pa.array(rows, pa.int64())
 
 
 def _out_of_range(label: int, name: str, row: int, num_labels: int | None) -> str:
@@ -76,7 +80,19 @@ def _out_of_range(label: int, name: str, row: int, num_labels: int | None) -> st
     return f"{where}, but labels must be in [0, {num_labels}); num_labels is the number of classes"
 
 
-def class_names(documents: Any, column: str) -> list[str] | None:
-    """The names of the classes, where a data set of `datasets` says them for this column."""
+def known_num_labels(documents: Any, column: str) -> int | None:
+    """The number of classes, where a data set of `datasets` says it for this column."""
     feature = (getattr(documents, "features", None) or {}).get(column)
-    return getattr(feature, "names", None)
+    return getattr(feature, "num_classes", None)
+
+
+def warn_of_one_class(labels: np.ndarray, what: str) -> None:
+    """A RuntimeWarning if all of two labels or more are the same."""
+    if len(labels) > 1 and (labels == labels[0]).all():
+        warnings.warn(
+            f"all {len(labels):,} labels of {what} are {labels[0]}: nothing can be learned from "
+            "one class. Data sorted by label must be shuffled before rows are taken of it, and for "
+            "a stream cut into several parts, as the row groups of a Parquet file are",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -63,9 +63,20 @@ class Piece(NamedTuple):
         return np.isin(rows, bits)
 
     def with_ahead(self, rows: Iterable[int]) -> Piece:
-        """The piece with these rows, none before `row`, done out of turn."""
-        bits = sum(1 << (row - self.row) for row in set(rows))
+        """The piece with these rows too, none before `row`, done out of turn."""
+        bits = int(self.ahead or "0", 16)
+        for row in rows:
+            bits |= 1 << (row - self.row)
         return self._replace(ahead=f"{bits:x}" if bits else "")
+
+    def beyond(self, row: int, digest: str) -> Piece:
+        """The piece from this row on, whose digest that is.
+
+        >>> Piece(0, 256, row=10, ahead="5").beyond(12, "").ahead
+        '1'
+        """
+        bits = int(self.ahead or "0", 16) >> (row - self.row)
+        return self._replace(row=row, digest=digest, ahead=f"{bits:x}" if bits else "")
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,33 @@ def by_length(lengths: np.ndarray, group_rows: int) -> np.ndarray:
     return np.lexsort((lengths, np.arange(len(lengths)) // group_rows))
 
 
-def widths_of(lengths: np.ndarray, batch_size: int) -> np.ndarray:
-    """The longest of its batch, for each row of batches in a row: shape (num_rows,).
+def widths_of(lengths: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The longest of its batch, for each row of batches of these sizes: shape (num_rows,).
 
-    >>> widths_of(np.array([1, 3, 2, 2, 5]), batch_size=2).tolist()
+    >>> widths_of(np.array([1, 3, 2, 2, 5]), np.array([2, 2, 1])).tolist()
     [3, 3, 2, 2, 5]
     """
     if not len(lengths):
         return lengths
-    starts = np.arange(0, len(lengths), batch_size)
-    return np.repeat(np.maximum.reduceat(lengths, starts), batch_size)[: len(lengths)]
+    return np.repeat(np.maximum.reduceat(lengths, np.cumsum(sizes) - sizes), sizes)
+
+
+def sizes_of(num_rows: int, batch_size: int) -> np.ndarray:
+    """The sizes of batches of so many rows, the last maybe smaller.
+
+    >>> sizes_of(5, batch_size=2).tolist()
+    [2, 2, 1]
+    """
+    sizes = np.full(-(-num_rows // batch_size), batch_size)
+    sizes[-1:] -= sizes.sum() - num_rows
+    return sizes
+
+
+def batches_in_order(sizes: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Where the rows of batches stand once the batches are put in `order`: shape (num_rows,).
+
+    >>> batches_in_order(np.array([2, 2, 1]), np.array([2, 0, 1])).tolist()
+    [4, 0, 1, 2, 3]
+    """
+    rank = np.argsort(order, kind="stable")
+    return np.argsort(np.repeat(rank, sizes), kind="stable")

@@ -24,13 +24,20 @@ class SourceError(RuntimeError):
 class PartReader:
     """Reads pieces of `parts`; `checks` are the columns to read, each with what it must pass.
 
-    `rows_done` tells how many rows were done with before, for the words of an error.
+    For the words of errors, `rows_done` tells how many rows were done with before, and `hint` what
+    to do where a column is not there.
     """
 
     def __init__(
-        self, parts: Parts, lanes: Lanes, checks: Mapping[str, Check], rows_done: Callable[[], int]
+        self,
+        parts: Parts,
+        lanes: Lanes,
+        checks: Mapping[str, Check],
+        rows_done: Callable[[], int],
+        hint: str = "",
     ) -> None:
-        self.parts, self.lanes, self.checks, self.rows_done = parts, lanes, checks, rows_done
+        self.parts, self.lanes, self.checks = parts, lanes, checks
+        self.rows_done, self.hint = rows_done, hint
         self._order = lanes.parts()
 
     def part_of(self, piece: Piece) -> int:
@@ -65,7 +72,7 @@ class PartReader:
                 yield table
                 window += 1
         except NoColumnError as error:
-            raise KeyError(*error.args) from None
+            raise KeyError(f"{error.args[0]}{self.hint}") from None
         except Exception as error:  # a source of the user's own may raise anything
             raise SourceError(
                 f"part {part} of {self.parts.identity} cannot be read further, from its row "

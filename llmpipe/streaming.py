@@ -87,7 +87,7 @@ class BlockStream(DealtStream):
             quality=filter,
             separator=separator,
         )
-        super().__init__(recipe, {}, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
+        super().__init__(recipe, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
         self.remainder, self.batch_size = remainder, batch_size
 
     def _pass(self, lanes: Lanes, pieces: list[Piece], done: Account) -> BlockPass:
