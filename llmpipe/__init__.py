@@ -16,7 +16,7 @@ from typing import Any
 _HOMES = {
     "BlockDataset": "dataset",
     "BlockStream": "streaming",
-    "BucketSampler": "classification",
+    "BucketBatchSampler": "classification",
     "ClassificationDataset": "classification",
     "ClassificationStream": "classification_stream",
     "Ledger": "ledger",

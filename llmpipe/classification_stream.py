@@ -12,15 +12,13 @@ from llmpipe.dealt_stream import DealtStream
 from llmpipe.label_account import LabelAccount
 from llmpipe.labelled import Encoding
 from llmpipe.labelled_pass import LabelledPass
-from llmpipe.labels import known_num_labels, label_column
+from llmpipe.labels import HINT, known_num_labels, label_column
 from llmpipe.lanes import PER_PART, Lanes, Piece
 from llmpipe.ledger import Ledger
 from llmpipe.part_reading import PartReader, whole_text
 from llmpipe.parts import Parts
 from llmpipe.recipe import check_count, opened
 from llmpipe.sharding import World
-
-HINT = "; name yours with text_column and label_column"
 
 
 @dataclass(frozen=True)

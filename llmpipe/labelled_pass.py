@@ -1,4 +1,4 @@
-"""One consumer's pass over labelled text: mixed rows in, padded batches out, each with its place."""
+"""A consumer's pass over labelled text: mixed rows in, padded batches out, each with its place."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 # Where nobody said how many classes there are: of a column of other numbers this asks.
 MOST_LABELS = 1000
+HINT = "; name yours with text_column and label_column"  # where a column is not there
 
 
 def label_column(

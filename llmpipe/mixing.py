@@ -38,9 +38,9 @@ class OpenPart:
                 return False
             self.rows, (texts, labels) = window
             self.encoded, self.taken = self._encoding.rows(texts, labels), 0
-            if self.rows[0] == self.piece.row and self.piece.digest:
-                if self.piece.digest != digest(self.encoded, 0):
-                    raise self._reader.another(self.piece)
+            known = self.piece.digest if self.rows[0] == self.piece.row else ""
+            if known and known != digest(self.encoded, 0):
+                raise self._reader.another(self.piece)
         return True
 
     def take(self, count: int) -> tuple[np.ndarray, Rows]:
