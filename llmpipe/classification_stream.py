@@ -120,10 +120,10 @@ class ClassificationStream(DealtStream):
         super().__init__(
             recipe, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size, num_piles=mix
         )
-        self.batch_size, self.padding, self.mix = batch_size, padding, mix
+        self.batch_size, self.padding = batch_size, padding
 
     def _pass(self, lanes: Lanes, pieces: list[Piece], done: LabelAccount) -> LabelledPass:
-        options = {"batch_size": self.batch_size, "padding": self.padding, "mix": self.mix}
+        options = {"batch_size": self.batch_size, "padding": self.padding}
         return LabelledPass(self.recipe, lanes, pieces, done, **options)
 
     def _ledger(self, done: LabelAccount) -> Ledger:

@@ -41,7 +41,7 @@ class Group(NamedTuple):
 
 
 class LabelledPass:
-    """One pass over `pieces`, with `mix` of them open; `done` counts all groups up to now."""
+    """One pass over `pieces`; `done` counts all groups up to now."""
 
     def __init__(
         self,
@@ -52,12 +52,11 @@ class LabelledPass:
         *,
         batch_size: int | None,
         padding: str,
-        mix: int,
     ) -> None:
         self.encoding, self.lanes, self.done = recipe.encoding, lanes, done
         self.batch_size, self.padding = batch_size, padding
         self._reader = recipe.reader(lanes, lambda: self.done.rows)
-        self._chunks = mixed(self._reader, lanes, pieces, recipe.encoding, mix)
+        self._chunks = mixed(self._reader, pieces, recipe.encoding)
 
     def given_out(self) -> Iterator[tuple[dict, Callable[[], tuple[list[Piece], LabelAccount]]]]:
         """The items, each with a function that tells what is left and done after it."""
@@ -87,7 +86,7 @@ class LabelledPass:
         done, order = chunk.done(start, start + num_rows), np.arange(num_rows)
         sizes = sizes_of(num_rows, self.batch_size or 1)
         if self.padding == "buckets":
-            part = self._reader.part_of(chunk.pieces[int(chunk.opened[start])])
+            part = self._reader.part_of(chunk.pieces[int(chunk.opened[start])][1])
             batches = self.lanes.batches(part, int(chunk.rows[start]), len(sizes))
             order = np.argsort(rows.lengths, kind="stable")[batches_in_order(sizes, batches)]
             sizes = sizes[batches]

@@ -9,7 +9,7 @@ ten rows are enough for eight consumers.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,8 +85,8 @@ class Lanes:
 
     Nothing random has to be saved: the order of parts follows from (seed, epoch), that of rows
     within a window from (seed, epoch, part, window). Where neighbours are alike, as in data sorted
-    by label, the parts lie in `num_piles` piles and one of each is taken in turn: then any run of
-    lanes has parts from all over the source.
+    by label, the lanes are cut into `num_piles` piles of equal weight, each of parts that lie near
+    each other: a consumer has its share of every pile, and can read from all of them in turn.
     """
 
     weights: tuple[int, ...]
@@ -112,12 +112,19 @@ class Lanes:
         """The pieces of consumer `index` of `number`: a run of all their lanes, in order.
 
         Of the weight n of them all consumer i of W gets what lies from i * n // W up to
-        (i + 1) * n // W; a piece in the middle of a part is cut between two.
+        (i + 1) * n // W; a piece in the middle of a part is cut between two. Where there are piles
+        that holds for each of them. They are then in an order in which neighbours lie far apart.
 
         >>> left = [Piece(0, 4), Piece(9, 10, row=7)]
         >>> [[piece[:3] for piece in Lanes((1,)).deal(left, index, 2)] for index in (0, 1)]
         [[(0, 2, 0)], [(2, 4, 0), (9, 10, 7)]]
         """
+        if self.num_piles == 1:
+            return self._deal(pieces, index, number)
+        piles = sorted(self.piles(pieces).items(), key=lambda item: item[0] * STRIDE % PER_PART)
+        return [own for _, pile in piles for own in self._deal(pile, index, number)]
+
+    def _deal(self, pieces: Iterable[Piece], index: int, number: int) -> list[Piece]:
         pieces = sorted(pieces)
         sizes = [self.depth(piece.stop_lane) - self.depth(piece.first_lane) for piece in pieces]
         start, stop = (i * sum(sizes) // number for i in (index, index + 1))
@@ -152,19 +159,37 @@ class Lanes:
 
         >>> Lanes((9, 9, 9)).parts().tolist()
         [0, 1, 2]
-        >>> Lanes((9,) * 6, num_piles=2).parts().tolist()
-        [0, 3, 1, 4, 2, 5]
         """
         order = self._order(len(self.weights))
-        num_piles = min(self.num_piles, PER_PART, len(order))
-        if num_piles < 2:
+        if self.num_piles == 1:
             return order
-        pile = order * num_piles // len(order)
-        place = np.zeros_like(order)  # of a part in its pile
-        for each in range(num_piles):
-            place[pile == each] = np.arange(np.count_nonzero(pile == each))
-        # By the golden ratio again, so that a few neighbours are of piles that lie far apart.
-        return order[np.lexsort((pile * STRIDE % PER_PART, place))]
+        before = np.cumsum(self.weights) - self.weights
+        return order[np.argsort(before[order] * self.num_piles // sum(self.weights), kind="stable")]
+
+    def piles(self, pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
+        """The pieces of each pile, cut where one ends, in the order in which they come.
+
+        >>> piles = Lanes((9, 9, 9, 9), num_piles=2).piles([Piece(500, 600), Piece(7, 9)])
+        >>> {pile: [piece[:2] for piece in pieces] for pile, pieces in piles.items()}
+        {0: [(500, 512), (7, 9)], 1: [(512, 600)]}
+        """
+        found: dict[int, list[Piece]] = {}
+        for piece in pieces:
+            while piece.first_lane < piece.stop_lane:
+                pile = bisect_right(self._pile_bounds, piece.first_lane) - 1
+                stop = min(piece.stop_lane, self._pile_bounds[pile + 1])
+                found.setdefault(pile, []).append(piece._replace(stop_lane=stop))
+                piece = piece._replace(first_lane=stop)
+        return found
+
+    @cached_property
+    def _pile_bounds(self) -> list[int]:
+        """The first lane of each pile, and the end. No more piles than parts: within a part
+        neighbours stay alike, and to read it in several places would only cost."""
+        number, lanes = max(1, min(self.num_piles, len(self.weights))), range(self.num_lanes)
+        targets = (pile * self.depth(self.num_lanes) // number for pile in range(1, number))
+        inner = [bisect_left(lanes, target, key=self.depth) for target in targets]
+        return [0, *inner, max(self.num_lanes, 1)]
 
     def rows(self, part: int, window: int, num_rows: int) -> np.ndarray:
         """The rows of one window in reading order, shape (num_rows,), counted within the window."""

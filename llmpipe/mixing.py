@@ -1,7 +1,7 @@
-"""Several parts open at a time, and rows taken from them in turn: one consumer's labelled rows.
+"""One row of each pile in turn: one consumer's labelled rows, mixed though the source is sorted.
 
-Data sorted by label comes mixed that way. Whose turn it is needs no place of its own in a state:
-the open parts are listed from the one whose turn is next.
+Whose turn it is needs no place of its own in a state: what is left is listed pile by pile, from the
+one whose turn is next.
 """
 
 from __future__ import annotations
@@ -9,38 +9,52 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 
 from llmpipe.labelled import Encoding, Rows
-from llmpipe.lanes import Lanes, Piece
+from llmpipe.lanes import Piece
 from llmpipe.part_reading import PartReader
 
 
-class OpenPart:
-    """A piece that is being read: its window of rows, of which `taken` were taken."""
+class OpenPile:
+    """What one consumer has of a pile: the part that is open, and the pieces that come after it.
 
-    def __init__(self, number: int, piece: Piece, reader: PartReader, encoding: Encoding) -> None:
-        self.number, self.piece = number, piece
+    `number` tells apart the pieces that were opened, of this pile and of others. Of the `rows` of
+    the window that is read `taken` were taken.
+    """
+
+    def __init__(
+        self, pile: int, pieces: list[Piece], reader: PartReader, encoding: Encoding
+    ) -> None:
+        self.pile, self.later = pile, pieces
         self._reader, self._encoding = reader, encoding
-        self._windows = reader.own_rows(piece)
+        self._windows: Iterator = iter(())
+        self.number, self.piece = -1, None
         self.rows, self.encoded, self.taken = np.zeros(0, np.int64), encoding.no_rows, 0
 
     @property
     def waiting(self) -> int:
         return len(self.rows) - self.taken
 
-    def fill(self) -> bool:
-        """Read on if no row waits; False at the end of the piece."""
+    def fill(self, numbers: Iterator[int]) -> bool:
+        """Read on if no row waits, the next piece if need be; False at the end of them all."""
         while not self.waiting:
             window = next(self._windows, None)
-            if window is None:
+            if window is not None:
+                self.rows, (texts, labels) = window
+                self.encoded, self.taken = self._encoding.rows(texts, labels), 0
+                known = self.piece.digest if self.rows[0] == self.piece.row else ""
+                if known and known != digest(self.encoded, 0):
+                    raise self._reader.another(self.piece)
+                continue
+            following = next(self._reader.lanes.by_part(self.later), None)
+            if following is None:
                 return False
-            self.rows, (texts, labels) = window
-            self.encoded, self.taken = self._encoding.rows(texts, labels), 0
-            known = self.piece.digest if self.rows[0] == self.piece.row else ""
-            if known and known != digest(self.encoded, 0):
-                raise self._reader.another(self.piece)
+            self.piece, self.later = following
+            self.number, self._windows = next(numbers), self._reader.own_rows(self.piece)
         return True
 
     def take(self, count: int) -> tuple[np.ndarray, Rows]:
@@ -50,28 +64,34 @@ class OpenPart:
 
     @property
     def left(self) -> Piece:
-        """The piece without the rows that were taken."""
+        """The open piece without the rows that were taken of it."""
         if self.waiting:
-            row, known = int(self.rows[self.taken]), digest(self.encoded, self.taken)
-            return self.piece.beyond(row, known)
-        return self.piece.beyond(int(self.rows[-1]) + 1, "") if len(self.rows) else self.piece
+            return self.piece.beyond(int(self.rows[self.taken]), digest(self.encoded, self.taken))
+        return self.piece.beyond(int(self.rows[-1]) + 1, "")
+
+
+class End(NamedTuple):
+    """What is left of a pile after some rows: of the open piece, and the pieces after it."""
+
+    number: int
+    piece: Piece
+    later: list[Piece]
 
 
 @dataclass(frozen=True)
 class Mixed:
     """Rows in their order: row i is row `rows[i]` of the piece that was opened as `opened[i]`.
 
-    From row `regular` on each of the open pieces comes once in a round. `ends` are they and what is
-    left of them after the last row, in turn; `later` is what is still to be opened.
+    `pieces` has of each that occurs its pile and itself. From row `regular` on each open pile comes
+    once in a round; `ends` says what is left of them after the last row, in turn.
     """
 
     encoded: Rows
     opened: np.ndarray
     rows: np.ndarray
-    pieces: dict[int, Piece]
+    pieces: dict[int, tuple[int, Piece]]
     regular: int
-    ends: list[tuple[int, Piece]]
-    later: list[Piece]
+    ends: dict[int, End]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -79,31 +99,33 @@ class Mixed:
     def done(self, start: int, stop: int) -> np.ndarray:
         """Which of these rows were done before this pass, out of turn: (stop - start,), bool."""
         opened, found = self.opened[start:stop], np.zeros(stop - start, bool)
-        for number, piece in self.pieces.items():
+        for number, (_, piece) in self.pieces.items():
             if piece.ahead:
                 own = opened == number
                 found[own] = piece.is_ahead(self.rows[start:stop][own])
         return found
 
     def left(self, start: int, done_from_there: np.ndarray | None = None) -> list[Piece]:
-        """What is left to read from row `start` on, without those that are done further on.
-
-        The open pieces come first, in the order in which their next rows come.
-        """
-        left = {}
-        for index in range(start, min(len(self), max(start, self.regular) + len(self.ends))):
-            number = int(self.opened[index])
-            if number not in left:
-                row = int(self.rows[index])
-                left[number] = self.pieces[number].beyond(row, digest(self.encoded, index))
-        for number, piece in self.ends:
-            left.setdefault(number, piece)
+        """What is left to read from row `start` on, without those that are done further on."""
+        left: dict[int, dict[int, Piece]] = {}  # of a pile, in turn: of a piece that was opened
+        stop = min(len(self), max(start, self.regular) + len(self.ends))
+        for index, number in enumerate(self.opened[start:stop].tolist(), start):
+            pile, piece = self.pieces[number]
+            if number not in left.setdefault(pile, {}):
+                known = digest(self.encoded, index)
+                left[pile][number] = piece.beyond(int(self.rows[index]), known)
+        for pile, end in self.ends.items():
+            left.setdefault(pile, {}).setdefault(end.number, end.piece)
         if done_from_there is not None:
-            stop = start + len(done_from_there)
-            for number in np.unique(self.opened[start:stop][done_from_there]).tolist():
-                own = done_from_there & (self.opened[start:stop] == number)
-                left[number] = left[number].with_ahead(self.rows[start:stop][own].tolist())
-        return [*left.values(), *self.later]
+            opened, rows = (a[start:][: len(done_from_there)] for a in (self.opened, self.rows))
+            for number in np.unique(opened[done_from_there]).tolist():
+                pile, own = self.pieces[number][0], done_from_there & (opened == number)
+                left[pile][number] = left[pile][number].with_ahead(rows[own].tolist())
+        return [
+            piece
+            for pile, pieces in left.items()
+            for piece in (*pieces.values(), *(self.ends[pile].later if pile in self.ends else ()))
+        ]
 
     def rest(self, start: int) -> Mixed:
         """The rows from `start` on, and no ids of others."""
@@ -115,7 +137,6 @@ class Mixed:
             {number: self.pieces[number] for number in numbers},
             max(0, self.regular - start),
             self.ends,
-            self.later,
         )
 
     def then(self, other: Mixed) -> Mixed:
@@ -127,46 +148,25 @@ class Mixed:
             {**self.pieces, **other.pieces},
             len(self) + other.regular,
             other.ends,
-            other.later,
         )
 
 
-def mixed(
-    reader: PartReader, lanes: Lanes, pieces: list[Piece], encoding: Encoding, num_open: int
-) -> Iterator[Mixed]:
-    """All rows of `pieces`, of up to `num_open` of them in turn, as many rounds at once as can be.
-
-    A piece that ends gives its place to the next one.
-    """
-    later, number = pieces, 0
-
-    def open_next() -> OpenPart | None:
-        nonlocal later, number
-        for piece, rest in lanes.by_part(later):
-            later, number = rest, number + 1
-            return OpenPart(number, piece, reader, encoding)
-        return None
-
-    opened = [part for part in (open_next() for _ in range(num_open)) if part]
-    while True:
-        for place, part in enumerate(opened):
-            while part and not part.fill():
-                part = open_next()
-            opened[place] = part
-        opened = [part for part in opened if part]
-        if not opened:
-            return
-        rounds = min(part.waiting for part in opened)
-        rows, encoded = zip(*(part.take(rounds) for part in opened), strict=True)
+def mixed(reader: PartReader, pieces: list[Piece], encoding: Encoding) -> Iterator[Mixed]:
+    """All rows of `pieces`, of each pile in turn, as many rounds at once as can be."""
+    piles = reader.lanes.piles(pieces)
+    opened = [OpenPile(pile, own, reader, encoding) for pile, own in piles.items()]
+    numbers = count()
+    while opened := [pile for pile in opened if pile.fill(numbers)]:
+        rounds = min(pile.waiting for pile in opened)
+        rows, encoded = zip(*(pile.take(rounds) for pile in opened), strict=True)
         in_turn = np.arange(rounds * len(opened)).reshape(-1, rounds).T.ravel()
         yield Mixed(
             Rows.join(encoded).take(in_turn),
-            np.tile([part.number for part in opened], rounds),
+            np.tile([pile.number for pile in opened], rounds),
             np.concatenate(rows)[in_turn],
-            {part.number: part.piece for part in opened},
+            {pile.number: (pile.pile, pile.piece) for pile in opened},
             0,
-            [(part.number, part.left) for part in opened],
-            later,
+            {pile.pile: End(pile.number, pile.left, pile.later) for pile in opened},
         )
 
 
