@@ -16,6 +16,9 @@ from typing import Any
 _HOMES = {
     "BlockDataset": "dataset",
     "BlockStream": "streaming",
+    "BucketBatchSampler": "classification",
+    "ClassificationDataset": "classification",
+    "ClassificationStream": "classification_stream",
     "Ledger": "ledger",
     "QualityFilter": "filters",
     "RollingBuffer": "blocks",

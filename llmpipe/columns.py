@@ -84,7 +84,7 @@ def _not_unicode(row: int, name: str) -> str:
     )
 
 
-def require_column(table: Any, name: str) -> None:
+def require_column(table: Any, name: str, hint: str = "") -> None:
     """Raise KeyError naming the columns there are, unless `table` has a column `name`."""
     if table.column_names is not None and name not in table.column_names:
-        raise KeyError(f"no column {name!r}; there are {list(table.column_names)}")
+        raise KeyError(f"no column {name!r}; there are {list(table.column_names)}{hint}")

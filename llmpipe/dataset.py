@@ -44,31 +44,29 @@ class BlockDataset:
 
     def __getitems__(self, indices: Sequence[int]) -> BatchRows:
         # DataLoader calls this once a batch, where it would call __getitem__ once a block.
-        return BatchRows(self.blocks[np.asarray(indices, dtype=np.int64)])
+        import torch
+
+        input_ids = self.blocks[np.asarray(indices, dtype=np.int64)].astype(np.int64)
+        # Labels are a copy: whoever masks some with -100 must not change the inputs.
+        batch = {"input_ids": input_ids, "labels": input_ids.copy()}
+        return BatchRows({name: torch.from_numpy(array) for name, array in batch.items()})
 
     @staticmethod
     def collate(rows: BatchRows | list[dict]) -> dict:
         """A batch: `input_ids` and `labels`, int64 tensors of shape (B, T)."""
-        if isinstance(rows, BatchRows):
-            return rows.batch
-        import torch
-
-        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        return collate(rows)
 
 
 class BatchRows(list):
     """The rows of one batch: a list of dicts for collators that want one, gathered in one array.
 
-    The dicts are made when they are asked for; `BlockDataset.collate` never does.
+    `batch` has tensors whose first dimension is the row. The dicts are made when they are asked
+    for; `collate` never does.
     """
 
-    def __init__(self, blocks: np.ndarray) -> None:
-        import torch
-
+    def __init__(self, batch: dict) -> None:
         super().__init__()
-        input_ids = torch.from_numpy(blocks.astype(np.int64))
-        # Labels are a copy: whoever masks some with -100 must not change the inputs.
-        self.batch = {"input_ids": input_ids, "labels": input_ids.clone()}
+        self.batch = batch
 
     @cached_property
     def _rows(self) -> list[dict]:
@@ -83,3 +81,12 @@ class BatchRows(list):
 
     def __iter__(self) -> Iterator[dict]:
         return iter(self._rows)
+
+
+def collate(rows: BatchRows | list[dict]) -> dict:
+    """The tensors of a batch, stacked where they are not together already."""
+    if isinstance(rows, BatchRows):
+        return rows.batch
+    import torch
+
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

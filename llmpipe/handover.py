@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.data import get_worker_info
 
-from llmpipe.account import Account
+from llmpipe.account import Counts
 from llmpipe.lanes import Lanes, Piece
 from llmpipe.sharding import World
 from llmpipe.stream_state import Loaded, State
@@ -74,7 +74,7 @@ class Handover:
 
     def take(
         self, world: World, lanes_of: Callable[[int], Lanes]
-    ) -> tuple[int, list[Piece], Account] | None:
+    ) -> tuple[int, list[Piece], Counts] | None:
         """The epoch, what is left and what is done for one consumer; None to begin anew.
 
         `lanes_of(epoch)` gives the lanes. Raises ValueError for a state of another consumer, which

@@ -3,7 +3,7 @@ batches, each with its place in the stream."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,33 +11,44 @@ import torch
 from torch.utils.data import get_worker_info
 
 from llmpipe.account import Account
-from llmpipe.lanes import Piece
+from llmpipe.lanes import Lanes, Piece
 from llmpipe.reading import Pass
+from llmpipe.recipe import Recipe
 
 IGNORED = -100  # a label that the losses of torch and `transformers` leave out
 
 
-Place = Callable[[], tuple[list[Piece], Account]]
+class BlockPass(Pass):
+    """A pass that gives out items: dicts of tensors, of one block each or of `batch_size`."""
 
+    def __init__(
+        self,
+        recipe: Recipe,
+        lanes: Lanes,
+        pieces: list[Piece],
+        done: Account,
+        batch_size: int | None,
+        remainder: str,
+    ) -> None:
+        super().__init__(recipe, lanes, pieces, done)
+        self.batch_size, self.remainder = batch_size, remainder
 
-def given_out(
-    this_pass: Pass, batch_size: int | None, remainder: str
-) -> Iterator[tuple[dict, Place]]:
-    """The items of a pass, each with a function that tells what is left and done after it.
+    def given_out(self) -> Iterator[tuple[dict, Callable[[], tuple[list[Piece], Account]]]]:
+        """The items, each with a function that tells what is left and done after it.
 
-    Afterwards `this_pass.done` counts all, also what became of the `remainder`: "drop" or "pad".
-    """
-    size, masked = batch_size or 1, remainder == "pad"
-    waiting = np.zeros((0, this_pass.recipe.block_size), np.uint32)
-    for part in this_pass.slices():
-        blocks = np.concatenate((waiting, part.blocks)) if len(waiting) else part.blocks
-        ready = len(blocks) - len(blocks) % size
-        for number, item in enumerate(items(blocks[:ready], batch_size, masked), start=1):
-            yield item, partial(this_pass.place, part, number * size - len(waiting))
-        waiting = blocks[ready:].copy()  # and not a view that keeps a whole slice
-    last, num_padding = this_pass.finish(remainder)
-    for item in items(np.concatenate((waiting, last)), batch_size, masked, num_padding):
-        yield item, lambda: ([], this_pass.done)
+        Afterwards `done` counts all, also what became of the `remainder`: "drop" or "pad".
+        """
+        size, masked = self.batch_size or 1, self.remainder == "pad"
+        waiting = np.zeros((0, self.recipe.block_size), np.uint32)
+        for part in self.slices():
+            blocks = np.concatenate((waiting, part.blocks)) if len(waiting) else part.blocks
+            ready = len(blocks) - len(blocks) % size
+            for number, item in enumerate(items(blocks[:ready], self.batch_size, masked), start=1):
+                yield item, partial(self.place, part, number * size - len(waiting))
+            waiting = blocks[ready:].copy()  # and not a view that keeps a whole slice
+        last, num_padding = self.finish(self.remainder)
+        for item in items(np.concatenate((waiting, last)), self.batch_size, masked, num_padding):
+            yield item, lambda: ([], self.done)
 
 
 def items(
@@ -67,16 +78,17 @@ def items(
     parts = (c.split(batch_size) if batch_size else c.unbind() for c in columns.values())
     for row in zip(*parts, strict=True):
         if get_worker_info():
-            row = _to_send(row, shared=batch_size is not None)
+            row = to_send(row, shared=batch_size is not None)
         yield dict(zip(columns, row, strict=True))
 
 
-def _to_send(row: tuple[torch.Tensor, ...], shared: bool) -> tuple[torch.Tensor, ...]:
+def to_send(row: Sequence[torch.Tensor], shared: bool) -> list[torch.Tensor]:
     """A copy to send from a loader's worker: sending a view would send all that it is a view of.
 
     A batch is put into shared memory at once. Where there is too little of it that is an error
     here, but in the thread of the queue, which would do it else, it would lose the batch and leave
     the loader waiting.
     """
-    copy = torch.stack(row)
-    return (copy.share_memory_() if shared else copy).unbind()
+    copy = torch.cat([tensor.reshape(-1) for tensor in row])
+    parts = (copy.share_memory_() if shared else copy).split([tensor.numel() for tensor in row])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, row, strict=True)]

@@ -9,14 +9,15 @@ ten rows are enough for eight consumers.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from llmpipe.account import whole_number
 from llmpipe.sharding import World
 
 PER_PART, STRIDE = 256, 159
@@ -26,7 +27,8 @@ class Piece(NamedTuple):
     """A run of lanes still to be read: from `first_lane` up to, not including, `stop_lane`.
 
     Where `row` or `id` is not 0, the lanes are of one part, whose rows before `row`, and the first
-    `id` ids of the document in `row`, are done; `digest` tells that document from another.
+    `id` ids of the document in `row`, are done; `digest` tells that document from another. `ahead`
+    holds rows from there on that are done too: bit i of this hexadecimal number is row `row` + i.
     """
 
     first_lane: int
@@ -34,6 +36,47 @@ class Piece(NamedTuple):
     row: int = 0
     id: int = 0
     digest: str = ""
+    ahead: str = ""
+
+    def to_list(self) -> list:
+        """The values, for JSON; `ahead` only where there is something in it."""
+        return list(self if self.ahead else self[:-1])
+
+    @classmethod
+    def from_list(cls, values: Sequence) -> Piece:
+        """Raises TypeError or ValueError if it is not what `to_list` gives."""
+        *numbers, digest, ahead = values if len(values) == len(cls._fields) else [*values, ""]
+        if len(numbers) != 4 or (len(values) == len(cls._fields) and int(ahead, 16) < 1):
+            raise ValueError(f"this is no piece: {values}")
+        return cls(*map(whole_number, numbers), str(digest), ahead)
+
+    def is_ahead(self, rows: np.ndarray) -> np.ndarray:
+        """Which of these rows, in rising order, are among `ahead`: (num_rows,), bool.
+
+        >>> Piece(0, 256, row=10, ahead="5").is_ahead(np.arange(9, 14)).tolist()
+        [False, True, False, True, False]
+        """
+        if not self.ahead:
+            return np.zeros(len(rows), bool)
+        bits = np.frombuffer(int(self.ahead, 16).to_bytes(len(self.ahead), "little"), np.uint8)
+        bits = np.flatnonzero(np.unpackbits(bits, bitorder="little")) + self.row
+        return np.isin(rows, bits)
+
+    def with_ahead(self, rows: Iterable[int]) -> Piece:
+        """The piece with these rows too, none before `row`, done out of turn."""
+        bits = int(self.ahead or "0", 16)
+        for row in rows:
+            bits |= 1 << (row - self.row)
+        return self._replace(ahead=f"{bits:x}" if bits else "")
+
+    def beyond(self, row: int, digest: str) -> Piece:
+        """The piece from this row on, whose digest that is.
+
+        >>> Piece(0, 256, row=10, ahead="5").beyond(12, "").ahead
+        '1'
+        """
+        bits = int(self.ahead or "0", 16) >> (row - self.row)
+        return self._replace(row=row, digest=digest, ahead=f"{bits:x}" if bits else "")
 
 
 @dataclass(frozen=True)
@@ -41,13 +84,16 @@ class Lanes:
     """The lanes of one epoch over parts of these weights, numbers of 1 or more such as their rows.
 
     Nothing random has to be saved: the order of parts follows from (seed, epoch), that of rows
-    within a window from (seed, epoch, part, window).
+    within a window from (seed, epoch, part, window). Where neighbours are alike, as in data sorted
+    by label, the lanes are cut into `num_piles` piles of equal weight, each of parts that lie near
+    each other: a consumer has its share of every pile, and can read from all of them in turn.
     """
 
     weights: tuple[int, ...]
     shuffle: bool = False
     seed: int = 0
     epoch: int = 0
+    num_piles: int = 1
 
     @property
     def num_lanes(self) -> int:
@@ -66,12 +112,19 @@ class Lanes:
         """The pieces of consumer `index` of `number`: a run of all their lanes, in order.
 
         Of the weight n of them all consumer i of W gets what lies from i * n // W up to
-        (i + 1) * n // W; a piece in the middle of a part is cut between two.
+        (i + 1) * n // W; a piece in the middle of a part is cut between two. Where there are piles
+        that holds for each of them. They are then in an order in which neighbours lie far apart.
 
         >>> left = [Piece(0, 4), Piece(9, 10, row=7)]
         >>> [[piece[:3] for piece in Lanes((1,)).deal(left, index, 2)] for index in (0, 1)]
         [[(0, 2, 0)], [(2, 4, 0), (9, 10, 7)]]
         """
+        if self.num_piles == 1:
+            return self._deal(pieces, index, number)
+        piles = sorted(self.piles(pieces).items(), key=lambda item: item[0] * STRIDE % PER_PART)
+        return [own for _, pile in piles for own in self._deal(pile, index, number)]
+
+    def _deal(self, pieces: Iterable[Piece], index: int, number: int) -> list[Piece]:
         pieces = sorted(pieces)
         sizes = [self.depth(piece.stop_lane) - self.depth(piece.first_lane) for piece in pieces]
         start, stop = (i * sum(sizes) // number for i in (index, index + 1))
@@ -107,11 +160,44 @@ class Lanes:
         >>> Lanes((9, 9, 9)).parts().tolist()
         [0, 1, 2]
         """
-        return self._order(len(self.weights))
+        order = self._order(len(self.weights))
+        if self.num_piles == 1:
+            return order
+        before = np.cumsum(self.weights) - self.weights
+        return order[np.argsort(before[order] * self.num_piles // sum(self.weights), kind="stable")]
+
+    def piles(self, pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
+        """The pieces of each pile, cut where one ends, in the order in which they come.
+
+        >>> piles = Lanes((9, 9, 9, 9), num_piles=2).piles([Piece(500, 600), Piece(7, 9)])
+        >>> {pile: [piece[:2] for piece in pieces] for pile, pieces in piles.items()}
+        {0: [(500, 512), (7, 9)], 1: [(512, 600)]}
+        """
+        found: dict[int, list[Piece]] = {}
+        for piece in pieces:
+            while piece.first_lane < piece.stop_lane:
+                pile = bisect_right(self._pile_bounds, piece.first_lane) - 1
+                stop = min(piece.stop_lane, self._pile_bounds[pile + 1])
+                found.setdefault(pile, []).append(piece._replace(stop_lane=stop))
+                piece = piece._replace(first_lane=stop)
+        return found
+
+    @cached_property
+    def _pile_bounds(self) -> list[int]:
+        """The first lane of each pile, and the end. No more piles than parts: within a part
+        neighbours stay alike, and to read it in several places would only cost."""
+        number, lanes = max(1, min(self.num_piles, len(self.weights))), range(self.num_lanes)
+        targets = (pile * self.depth(self.num_lanes) // number for pile in range(1, number))
+        inner = [bisect_left(lanes, target, key=self.depth) for target in targets]
+        return [0, *inner, max(self.num_lanes, 1)]
 
     def rows(self, part: int, window: int, num_rows: int) -> np.ndarray:
         """The rows of one window in reading order, shape (num_rows,), counted within the window."""
         return self._order(num_rows, part, window)
+
+    def batches(self, part: int, row: int, num_batches: int) -> np.ndarray:
+        """The order of the batches that are made of rows from this one on, shape (num_batches,)."""
+        return self._order(num_batches, part, row, 0)
 
     def lane_of(self, rows: np.ndarray) -> np.ndarray:
         """The lane within its part of each row; rows are counted in reading order.

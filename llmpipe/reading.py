@@ -10,33 +10,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from llmpipe.account import Account
 from llmpipe.blocks import RollingBuffer
-from llmpipe.columns import text_column, to_strings
 from llmpipe.filters import judge
-from llmpipe.lanes import PER_PART, Lanes, Piece
-from llmpipe.parts import WINDOW_ROWS, NoColumnError
+from llmpipe.lanes import Lanes, Piece
+from llmpipe.part_reading import PartReader, SourceError, slices, whole_text
 from llmpipe.recipe import Recipe
+
+__all__ = ["Pass", "Slice", "SourceError", "Window"]
 
 # Tokenized at a time: a window of long documents must not fill the memory with its ids.
 SLICE_BYTES = 2**20
 
 
-class SourceError(RuntimeError):
-    """A source failed while it was read; the message says how far it was read and how to go on."""
-
-
 class Window(NamedTuple):
     """A consumer's rows of one window, in reading order."""
 
-    part: int
     piece: Piece
     later: list[Piece]  # what is to be read after this piece
     before: Account  # of all windows before this one
@@ -69,18 +63,21 @@ class Pass:
     def __init__(self, recipe: Recipe, lanes: Lanes, pieces: list[Piece], done: Account) -> None:
         self.recipe, self.lanes, self.pieces, self.done = recipe, lanes, pieces, done
         self.buffer = RollingBuffer(recipe.block_size)
-        self._order = lanes.parts()
+        self._reader = PartReader(
+            recipe.parts, lanes, {recipe.column: whole_text}, lambda: self.done.rows
+        )
 
     def slices(self) -> Iterator[Slice]:
         """Slice after slice; then `finish` says what becomes of the last ids."""
         num_ids = self.done.in_blocks
         for piece, later in self.lanes.by_part(self.pieces):
-            part = int(self._order[piece.first_lane // PER_PART])
-            for rows, texts in self._own_rows(part, piece):
+            for rows, (texts,) in self._reader.own_rows(piece):
+                if rows[0] == piece.row and piece.digest not in ("", _digest(texts[0].as_py())):
+                    raise self._reader.another(piece)
                 verdicts, kept = judge(texts, self.recipe.rules)
-                window = Window(part, piece, later, self.done, rows, texts, verdicts)
+                window = Window(piece, later, self.done, rows, texts, verdicts)
                 rows = rows[verdicts == 0]
-                for start, stop in _bounds(kept):
+                for start, stop in slices(kept, SLICE_BYTES):
                     ids, offsets = self.recipe.encode(kept.slice(start, stop - start))
                     ids, offsets = _without_read(ids, offsets, rows[start], window)
                     waited, blocks = len(self.buffer.remainder), self.buffer.push(ids)
@@ -114,66 +111,6 @@ class Pass:
         done = window.before + self.recipe.account(window.verdicts[:index])
         return [piece, *window.later], replace(done, in_blocks=of.ids_before + new_ids)
 
-    def _own_rows(self, part: int, piece: Piece) -> Iterator[tuple[np.ndarray, pa.ChunkedArray]]:
-        """The rows of one part's piece and their texts, window by window, in reading order."""
-        lanes, column = self.lanes, self.recipe.column
-        first = piece.first_lane % PER_PART
-        stop = first + piece.stop_lane - piece.first_lane
-        # Beginning with the row before, to see that it is there at all.
-        window, num_rows = max(0, piece.row - 1) // WINDOW_ROWS, 0
-        for number, table in enumerate(self._tables(part, window), start=window):
-            start = number * WINDOW_ROWS
-            texts = self._checked(part, table[column], start)
-            rows = np.arange(start, start + len(texts))
-            num_rows = start + len(texts)
-            lane = lanes.lane_of(rows)
-            own = (lane >= first) & (lane < stop) & (rows >= piece.row)
-            if lanes.shuffle or not own.all():
-                texts = texts.take(pa.array(lanes.rows(part, number, len(rows))[own]))
-            if own.any():
-                rows = rows[own]
-                if rows[0] == piece.row and piece.digest not in ("", _digest(texts[0].as_py())):
-                    raise ValueError(self._another(part, piece))
-                yield rows, texts
-        if num_rows < piece.row:
-            raise ValueError(self._another(part, piece))
-
-    def _tables(self, part: int, window: int) -> Iterator[pa.Table]:
-        try:
-            for table in self.recipe.parts.windows(part, window, self.recipe.column):
-                yield table
-                window += 1
-        except NoColumnError as error:
-            raise KeyError(*error.args) from None
-        except Exception as error:  # a source of the user's own may raise anything
-            raise SourceError(
-                f"part {part} of {self.recipe.parts.identity} cannot be read further, from its row "
-                f"{window * WINDOW_ROWS:,} on ({type(error).__name__}: {error}); "
-                f"{self.done.rows:,} rows were read before it. Nothing that was given out is lost: "
-                "state_dict() still tells where, and once the source is mended a stream that loads "
-                "it goes on from there"
-            ) from error
-
-    def _checked(self, part: int, texts: Any, first_row: int) -> pa.ChunkedArray:
-        column = self.recipe.column
-        try:
-            texts = text_column(texts, column, first_row)
-            try:
-                texts.validate(full=True)
-            except pa.ArrowInvalid:
-                to_strings(texts, column, first_row)  # names the row
-                raise
-        except (TypeError, ValueError) as error:
-            where = f"part {part} of {self.recipe.parts.identity}"
-            raise type(error)(f"{where}: {error}") from error
-        return texts
-
-    def _another(self, part: int, piece: Piece) -> str:
-        return (
-            f"row {piece.row} of part {part} of {self.recipe.parts.identity} is not the one that "
-            "the state was saved at: the source has changed since; start anew, or bring it back"
-        )
-
 
 def _without_read(
     ids: np.ndarray, offsets: np.ndarray, first_row: int, window: Window
@@ -183,21 +120,6 @@ def _without_read(
     if not piece.id or first_row != piece.row:
         return ids, offsets
     return ids[piece.id :], np.concatenate((offsets[:1], offsets[1:] - piece.id))
-
-
-def _bounds(texts: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
-    """Where to cut a column, so that each slice has about `SLICE_BYTES`, or one document of more.
-
-    >>> list(_bounds(pa.chunked_array([["a" * SLICE_BYTES, "b", "c"]])))
-    [(0, 1), (1, 3)]
-    """
-    if texts.nbytes <= SLICE_BYTES:
-        bounds = [0, len(texts)]
-    else:
-        ends = np.cumsum(pc.binary_length(texts).to_numpy().astype(np.int64))
-        cuts = np.flatnonzero(np.diff((ends - 1) // SLICE_BYTES)) + 1
-        bounds = [0, *cuts.tolist(), len(texts)]
-    yield from (pair for pair in pairwise(bounds) if pair[0] < pair[1])
 
 
 def _digest(text: str) -> str:

@@ -48,8 +48,6 @@ class Recipe:
         documents raises.
         """
         check_block_size(block_size)
-        if num_rows is not None:
-            check_count("num_rows", num_rows, 0)
         if separator is not None:
             check_count("separator", separator, 0)
             if separator >= tokenizer.vocab_size:
@@ -57,16 +55,11 @@ class Recipe:
                     f"separator must be an id in [0, {tokenizer.vocab_size}), got {separator}"
                 )
         rules = _rules(quality, column)
-        is_source = isinstance(documents, Source)
-        parts = documents.parts(split, num_rows) if is_source else parts_of(documents, num_rows)
+        parts, made_with = opened(documents, split, num_rows, tokenizer)
         made_with = {
-            "source": f"{documents}, {split}" if is_source else type(documents).__name__,
-            "data": f"{len(parts.weights)} parts, {parts.identity}",
-            "num_rows": num_rows,
+            **made_with,
             "column": column,
             "filter": repr(quality),
-            "tokenizer": f"{tokenizer.name}, digest {tokenizer.digest[:12]}",
-            "split_special_tokens": tokenizer.split_special_tokens,
             "separator": separator,
             "block_size": int(block_size),
         }
@@ -90,6 +83,23 @@ class Recipe:
         """The id to pad with; any would do, since padding is masked by its place."""
         pads = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
         return next(pad for pad in pads if pad is not None)
+
+
+def opened(
+    documents: Any, split: str, num_rows: int | None, tokenizer: Any
+) -> tuple[Parts, dict[str, Any]]:
+    """The parts of a source or of a data set, and what tells them and the tokenizer from others."""
+    if num_rows is not None:
+        check_count("num_rows", num_rows, 0)
+    is_source = isinstance(documents, Source)
+    parts = documents.parts(split, num_rows) if is_source else parts_of(documents, num_rows)
+    return parts, {
+        "source": f"{documents}, {split}" if is_source else type(documents).__name__,
+        "data": f"{len(parts.weights)} parts, {parts.identity}",
+        "num_rows": num_rows,
+        "tokenizer": f"{tokenizer.name}, digest {tokenizer.digest[:12]}",
+        "split_special_tokens": tokenizer.split_special_tokens,
+    }
 
 
 def check_count(name: str, value: Any, least: int) -> None:

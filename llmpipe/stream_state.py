@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmpipe.account import Account
+from llmpipe.account import Account, Counts, whole_number
 from llmpipe.lanes import Lanes, Piece
 from llmpipe.sharding import World
 
@@ -22,7 +22,7 @@ class State:
     index: int
     number: int
     pieces: list[Piece]
-    done: Account
+    done: Counts
 
     def to_dict(self) -> dict:
         """Numbers and strings alone, in new lists and dicts: later blocks do not change it."""
@@ -31,40 +31,32 @@ class State:
             "made_with": dict(self.made_with),
             "epoch": self.epoch,
             "consumer": [self.index, self.number],
-            "left": [list(piece) for piece in self.pieces],
+            "left": [piece.to_list() for piece in self.pieces],
             "done": asdict(self.done),
         }
 
     @classmethod
-    def from_dict(cls, state: Any) -> State:
-        """Raises ValueError if `state` is not what `to_dict` gives, damaged or of another kind."""
+    def from_dict(cls, state: Any, counts: type[Counts] = Account) -> State:
+        """A state whose account is of the class `counts`.
+
+        Raises ValueError if `state` is not what `to_dict` gives, damaged or of another kind.
+        """
         try:
             if state["format"] != FORMAT:
                 raise ValueError(f"format {state['format']}, this llmpipe reads {FORMAT}")
-            index, number = map(_count, state["consumer"])
-            pieces = [
-                Piece(*map(_count, numbers), str(digest)) for *numbers, digest in state["left"]
-            ]
-            done = dict(state["done"])
-            dropped = {str(reason): _count(n) for reason, n in done.pop("dropped").items()}
-            done = Account(**{name: _count(n) for name, n in done.items()}, dropped=dropped)
+            index, number = map(whole_number, state["consumer"])
+            pieces = [Piece.from_list(numbers) for numbers in state["left"]]
+            done = counts.from_dict(state["done"])
             empty = [p for p in pieces if p.first_lane >= p.stop_lane or (p.id and not p.digest)]
             if not index < number or empty:
                 raise ValueError(f"consumer {index} of {number}, left {pieces}")
-            return cls(
-                dict(state["made_with"]), _count(state["epoch"]), index, number, pieces, done
-            )
+            epoch = whole_number(state["epoch"])
+            return cls(dict(state["made_with"]), epoch, index, number, pieces, done)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
-                f"this is no whole state of a BlockStream ({type(error).__name__}: {error}): "
+                f"this is no whole state of a {counts.stream} ({type(error).__name__}: {error}): "
                 f"{str(state)[:80]}"
             ) from error
-
-
-def _count(number: Any) -> int:
-    if type(number) is not int or number < 0:
-        raise ValueError(f"a whole number of 0 or more is due, got {number!r}")
-    return number
 
 
 def check_made_with(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
@@ -89,7 +81,7 @@ def check_pieces(states: list[State], num_lanes: int) -> None:
         )
 
 
-def collect(states: Any) -> list[State]:
+def collect(states: Any, counts: type[Counts] = Account) -> list[State]:
     """The states of all consumers in order, out of states of streams and of `StatefulDataLoader`s.
 
     `states` is one of them, or as many as there were ranks. Raises ValueError if one is missing,
@@ -97,7 +89,7 @@ def collect(states: Any) -> list[State]:
     """
     if isinstance(states, Mapping):
         states = [states]
-    found = [State.from_dict(state) for each in states for state in _of_workers(each)]
+    found = [State.from_dict(state, counts) for each in states for state in _of_workers(each)]
     if not found:
         raise ValueError("no states to resume from: pass those of all ranks and workers")
     first = found[0]
@@ -152,7 +144,7 @@ class Loaded:
         """Whether something is left: a state at the very end of an epoch holds nobody back."""
         return any(state.pieces for state in self.states)
 
-    def share(self, world: World, lanes: Lanes) -> tuple[list[Piece], Account]:
+    def share(self, world: World, lanes: Lanes) -> tuple[list[Piece], Counts]:
         """What is left for one consumer, and the account that its own begins with."""
         states, index, number = self.states, world.consumer_index, world.num_consumers
         for state in states:
@@ -163,6 +155,7 @@ class Loaded:
                 f"the state is of consumer {states[0].index} of {states[0].number}, but this is "
                 f"{index} of {number} (workers of ranks): pass the states of all to resume()"
             )
-        done = sum((state.done for state in states), Account()) if index == 0 else Account()
+        nothing = type(states[0].done)()
+        done = sum((state.done for state in states), nothing) if index == 0 else nothing
         pieces = [piece for state in states for piece in state.pieces]
         return lanes.deal(pieces, index, number), done

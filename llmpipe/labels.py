@@ -1,0 +1,99 @@
+"""What counts as a column of labels: turned into int64, or one error that names the row."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# Where nobody said how many classes there are: of a column of other numbers this asks.
+MOST_LABELS = 1000
+HINT = "; name yours with text_column and label_column"  # where a column is not there
+
+
+def label_column(
+    labels: Any, name: str = "label", first_row: int = 0, num_labels: int | None = None
+) -> pa.ChunkedArray:
+    """Return class numbers as a chunked Arrow array of int64; booleans are classes 0 and 1.
+
+    `first_row` is the number that errors give the first of them.
+
+    >>> label_column([True, False]).to_pylist()
+    [1, 0]
+
+    Raises TypeError or ValueError naming the row of a label that is null, no integer, or not in
+    [0, num_labels), or in [0, 1000) where `num_labels` is None.
+    """
+    if not isinstance(labels, (pa.Array, pa.ChunkedArray)):
+        labels = _from_rows(list(labels), name, first_row, num_labels)
+    if not isinstance(labels, pa.ChunkedArray):
+        labels = pa.chunked_array([labels])
+    if pa.types.is_dictionary(labels.type):
+        labels = labels.cast(labels.type.value_type)
+    if labels.null_count:
+        row = first_row + pc.index(labels.is_null(), True).as_py()
+        raise ValueError(
+            f"row {row} of column {name!r} is null: it has no label; drop such rows first, for "
+            f"example dataset.filter(lambda row: row[{name!r}] is not None)"
+        )
+    if not (pa.types.is_integer(labels.type) or pa.types.is_boolean(labels.type)):
+        if not len(labels) and pa.types.is_null(labels.type):
+            return labels.cast(pa.int64())
+        raise TypeError(
+            f"column {name!r} holds {labels.type}, not labels (integers from 0 on); make it one, "
+            f"for example with dataset.class_encode_column({name!r})"
+        )
+    numbers = labels.to_numpy()
+    wrong = np.flatnonzero((numbers < 0) | (numbers >= (num_labels or MOST_LABELS)))
+    if len(wrong):
+        label, row = labels[int(wrong[0])].as_py(), first_row + int(wrong[0])
+        raise ValueError(_out_of_range(label, name, row, num_labels))
+    return labels.cast(pa.int64())
+
+
+def _from_rows(rows: list, name: str, first_row: int, num_labels: int | None) -> pa.Array:
+    if all(type(row) is bool for row in rows):
+        return pa.array(rows, pa.bool_())
+    for index, row in enumerate(rows, first_row):
+        if isinstance(row, (bool, np.bool_)) or not isinstance(row, (int, np.integer)):
+            what = "null" if row is None else f"of type {type(row).__name__} ({row!r:.40})"
+            raise TypeError(f"row {index} of column {name!r} is {what}, not a label (int)")
+        if not -(2**63) <= row < 2**63:
+            raise ValueError(_out_of_range(row, name, index, num_labels))
+    return pa.array(rows, pa.int64())
+
+
+def _out_of_range(label: int, name: str, row: int, num_labels: int | None) -> str:
+    where = f"row {row} of column {name!r} is {label}"
+    if label == -1:
+        return (
+            f"{where}: it has no label (the hub marks the rows of a test split so); take another "
+            "split, or drop such rows"
+        )
+    if num_labels is None:
+        return (
+            f"{where}; labels are numbers of classes from 0 on. If there are more than "
+            f"{MOST_LABELS:,} classes, say so with num_labels"
+        )
+    return f"{where}, but labels must be in [0, {num_labels}); num_labels is the number of classes"
+
+
+def known_num_labels(documents: Any, column: str) -> int | None:
+    """The number of classes, where a data set of `datasets` says it for this column."""
+    feature = (getattr(documents, "features", None) or {}).get(column)
+    return getattr(feature, "num_classes", None)
+
+
+def warn_of_one_class(labels: np.ndarray, what: str) -> None:
+    """A RuntimeWarning if all of two labels or more are the same."""
+    if len(labels) > 1 and (labels == labels[0]).all():
+        warnings.warn(
+            f"all {len(labels):,} labels of {what} are {labels[0]}: nothing can be learned from "
+            "one class. Data sorted by label must be shuffled before rows are taken of it, and for "
+            "a stream cut into several parts, as the row groups of a Parquet file are",
+            RuntimeWarning,
+            stacklevel=3,
+        )
