@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from types import SimpleNamespace
 from typing import Any
 
@@ -186,8 +186,10 @@ def _columns(
     documents: Any, text: str, label: str, num_labels: int | None
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Texts and labels, checked. Raises what `ClassificationDataset` does."""
+    is_dataset = hasattr(documents, "select_columns") and hasattr(documents, "with_format")
+    is_dataset = is_dataset and isinstance(documents, Sized) and not isinstance(documents, Mapping)
     is_dict = isinstance(documents, Mapping) and not hasattr(documents, "with_format")
-    if not is_dict and not isinstance(documents, pa.Table) and not _is_dataset(documents):
+    if not is_dataset and not is_dict and not isinstance(documents, pa.Table):
         raise TypeError(
             "a ClassificationDataset is made of one split as a Dataset of `datasets`, an Arrow "
             f"table or a dict of columns, not a {type(documents).__name__}; for what is streamed "
@@ -196,14 +198,10 @@ def _columns(
     names = SimpleNamespace(column_names=list(documents)) if is_dict else documents
     for column in (text, label):
         require_column(names, column, HINT)
-    if _is_dataset(documents):
+    if is_dataset:
         documents = documents.select_columns([text, label]).with_format("arrow")[:]
     texts = whole_text(documents[text], text, 0)
     labels = label_column(documents[label], label, 0, num_labels)
     if len(texts) != len(labels):
         raise ValueError(f"{len(texts):,} texts, but {len(labels):,} labels")
     return texts, labels
-
-
-def _is_dataset(documents: Any) -> bool:
-    return hasattr(documents, "select_columns") and hasattr(documents, "num_rows")

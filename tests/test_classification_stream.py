@@ -283,6 +283,19 @@ def test_a_stateful_loader_resumes_at_every_batch_in_a_later_epoch(parquet, num_
         assert [numbers(batch) for batch in second] == [own for own, _ in seen[place + 1 :]]
 
 
+@pytest.mark.parametrize("batch_size", [None, 7])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_real_workers_read_every_review_once(parquet, padding, batch_size):
+    if padding == "buckets" and batch_size is None:
+        padding = "max_length"
+    stream = review_stream(parquet, padding=padding, batch_size=batch_size, shuffle=True)
+    for start in ("fork", "spawn"):
+        options = {"num_workers": 2, "multiprocessing_context": start}
+        loader = DataLoader(stream, batch_size=None, **options)
+        found = [n for item in loader for n in numbers({"input_ids": item["input_ids"]})]
+        assert sorted(found) == list(range(NUM_REVIEWS))
+
+
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_states_are_small(mirror, distilbert, padding, monkeypatch):
     monkeypatch.undo()

@@ -141,7 +141,7 @@ def test_the_example_of_the_readme_prints_what_it_says(mirror):
 IMPORTS = """
 import sys
 from llmpipe import open_source, load_tokenizer, QualityFilter, chunk, RollingBuffer, BlockDataset
-from llmpipe import Ledger, World, run_ranks
+from llmpipe import Ledger, World, run_ranks, ClassificationDataset, BucketBatchSampler
 heavy = {"torch", "transformers", "matplotlib", "ray", "datasets"} & set(sys.modules)
 sys.exit(f"imported too early: {heavy}" if heavy else 0)
 """
