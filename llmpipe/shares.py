@@ -1,7 +1,7 @@
 """One rank's share of a split, by one of four strategies, and how much it reads for it.
 
     rows        row i to rank i % world_size, the classic manual shard: every rank reads everything
-    batches     the same with every 1,000 rows: every rank reads everything, and picks out less
+    batches     the same with each 1,000 rows: every rank reads everything, and picks out less
     parts       part i, such as a row group, to rank i % world_size: a rank reads its own bytes only
     contiguous  one run of rows each, as long as the others' to a row: only its ends read more
 
@@ -24,11 +24,12 @@ STRATEGIES = ("rows", "batches", "parts", "contiguous")
 
 
 class Run(NamedTuple):
-    """Rows of one part, from `start` up to, not including, `stop`; to its end if that is None."""
+    """Every `step`-th row of one part from `start` up to, not including, `stop`, or to its end."""
 
     part: int
     start: int = 0
     stop: int | None = None
+    step: int = 1
 
 
 class Share:
@@ -48,8 +49,8 @@ class Share:
     contiguous: 1250 rows, 1250 to 2499, of 1500 read
 
     Where nobody knows before how many rows a part has (`parts.counted` is false, as for lines of
-    text or a stream of the hub), "contiguous" deals runs of whole parts. By rows or batches, a
-    share is a single part. Workers of a `DataLoader` divide their rank's share among them.
+    text or a stream of the hub), "contiguous" deals runs of whole parts. By batches, and there by
+    rows too, a share is a single part. Workers of a `DataLoader` divide their rank's share.
 
     `rows_read` and `bytes_read`, of the columns once unpacked, count all passes in this process.
     A stream's state belongs to its share: it cannot be dealt to another number of ranks.
@@ -62,14 +63,12 @@ class Share:
             raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}")
         self.parts, self.world, self.strategy = parts, world, strategy
         self.counted = parts.counted
-        self._runs: list[Run] = []  # of the strategies that need not read everything
-        if strategy == "parts":
-            own = round_robin(len(parts.weights), world.rank, world.world_size)
-            self._runs, self.weights = list(map(Run, own)), [parts.weights[part] for part in own]
-        elif strategy == "contiguous":
-            self._runs, self.weights = _contiguous_runs(parts, world)
-        else:
-            self.weights = _dealt_weights(parts, world, 1 if strategy == "rows" else WINDOW_ROWS)
+        # Where its rows lie is known but for two cases: there it counts, and reads on from row 0.
+        self._in_a_row = strategy == "batches" or (strategy == "rows" and not parts.counted)
+        self._runs = [] if self._in_a_row else _runs(parts, world, strategy)
+        self.weights = (
+            _weight_of_batches(parts, world) if self._in_a_row else _weights(parts, self._runs)
+        )
         whose = f"rank {world.rank} of {world.world_size}"
         self.identity = f"{parts.identity}, by {strategy} for {whose}"
         self.rows_read = self.bytes_read = 0
@@ -91,37 +90,37 @@ class Share:
             yield from self.windows(part, 0, *columns)
 
     def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
-        if self.strategy == "rows":
-            tables = self._every_row(columns)
-        elif self.strategy == "batches":
-            tables = self._every_window(columns)
+        if self._in_a_row:
+            tables = self._counted_off(columns)
         else:
             tables = self._run(self._runs[part], columns)
         yield from exact_windows(tables, first_window)
 
-    def _every_row(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        first_row = 0
-        for table in self._everything(columns):
-            # The first of this table's rows whose number in the split is the rank's.
-            first = (self.world.rank - first_row) % self.world.world_size
-            yield table.take(np.arange(first, table.num_rows, self.world.world_size))
-            first_row += table.num_rows
-
-    def _every_window(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        for number, table in enumerate(exact_windows(self._everything(columns))):
-            if number % self.world.world_size == self.world.rank:
+    def _counted_off(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        rank, size, first_row = self.world.rank, self.world.world_size, 0
+        everything = (
+            table
+            for part in range(len(self.parts.weights))
+            for table in self._read(part, 0, columns)
+        )
+        for number, table in enumerate(exact_windows(everything)):
+            if self.strategy == "rows":
+                yield table.take(np.arange((rank - first_row) % size, table.num_rows, size))
+            elif number % size == rank:
                 yield table
-
-    def _everything(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        for part in range(len(self.parts.weights)):
-            yield from self._read(part, 0, columns)
+            first_row += table.num_rows
 
     def _run(self, run: Run, columns: Sequence[str]) -> Iterator[pa.Table]:
         window = run.start // WINDOW_ROWS
         row = window * WINDOW_ROWS
         for table in self._read(run.part, window, columns):
+            start = run.start - row if run.start > row else (run.start - row) % run.step
             stop = table.num_rows if run.stop is None else min(table.num_rows, run.stop - row)
-            yield table.slice(max(0, run.start - row), stop - max(0, run.start - row))
+            yield (
+                table.slice(start, stop - start)
+                if run.step == 1
+                else table.take(np.arange(start, stop, run.step))
+            )
             row += table.num_rows
             if row == run.stop or stop < table.num_rows:
                 return
@@ -133,25 +132,35 @@ class Share:
             yield table
 
 
-def _contiguous_runs(parts: Parts, world: World) -> tuple[list[Run], list[int]]:
+def _runs(parts: Parts, world: World, strategy: str) -> list[Run]:
+    rank, size = world.rank, world.world_size
+    if strategy == "parts":
+        return list(map(Run, round_robin(len(parts.weights), rank, size)))
     if not parts.counted:
-        own = contiguous(len(parts.weights), world.rank, world.world_size)
-        return list(map(Run, own)), [parts.weights[part] for part in own]
-    rows = contiguous(sum(parts.weights), world.rank, world.world_size)
+        return list(map(Run, contiguous(len(parts.weights), rank, size)))
+    own, runs = contiguous(sum(parts.weights), rank, size), []
     first_rows = accumulate(parts.weights, initial=0)
-    runs = [
-        Run(part, max(0, rows.start - first_row), min(size, rows.stop - first_row))
-        for part, (size, first_row) in enumerate(zip(parts.weights, first_rows, strict=False))
+    for part, (num_rows, first) in enumerate(zip(parts.weights, first_rows, strict=False)):
+        if strategy == "rows":
+            runs.append(Run(part, (rank - first) % size, num_rows, size))
+        else:
+            runs.append(Run(part, max(0, own.start - first), min(num_rows, own.stop - first)))
+    return [run for run in runs if run.start < run.stop]
+
+
+def _weights(parts: Parts, runs: list[Run]) -> list[int]:
+    whole = parts.weights
+    return [
+        whole[run.part] if run.stop is None else len(range(run.start, run.stop, run.step))
+        for run in runs
     ]
-    own = [run for run in runs if run.start < run.stop]
-    return own, [run.stop - run.start for run in own]
 
 
-def _dealt_weights(parts: Parts, world: World, run_rows: int) -> list[int]:
-    """The one weight of a share of every `world_size`-th run of `run_rows` rows; none if empty."""
+def _weight_of_batches(parts: Parts, world: World) -> list[int]:
+    """The one weight of what is counted off: its rows where they are known; none if it is empty."""
     if not parts.counted:
         return [1] if parts.weights else []
     num_rows = sum(parts.weights)
-    own = round_robin(-(-num_rows // run_rows), world.rank, world.world_size)
-    count = sum(min(run_rows, num_rows - run * run_rows) for run in own)
+    own = round_robin(-(-num_rows // WINDOW_ROWS), world.rank, world.world_size)
+    count = sum(min(WINDOW_ROWS, num_rows - window * WINDOW_ROWS) for window in own)
     return [count] if count else []

@@ -3,15 +3,12 @@ every process must be able to import it."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
+from llmpipe.kit.rank_work import RankSettings, go_through
 from llmpipe.ledger import Entry, Ledger
-from llmpipe.metrics import Meter
 from llmpipe.parts import Parts
 from llmpipe.sharding import World
 from llmpipe.shares import Share
@@ -22,105 +19,68 @@ PRELOAD = (
     "llmpipe.streaming",
     "llmpipe.uneven",
     "llmpipe.process_group",
-    "pyarrow.pandas_compat",
+    "pandas",
+    "llmpipe.classification_stream",
     "gigatoken",
     "awkward",
     "nanotoken",
     "psutil",
 )
-logger = logging.getLogger("llmpipe.labs")
-
-SHOW_EVERY_S = 0.25
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What every rank is told; `parts` and `tokenizer` were opened once, by the parent.
+class Settings(RankSettings):
+    """What the ranks of language modelling are told."""
 
-    `port` is that of a `meeting_point`, where ranks must wait for each other (`uneven`).
-    """
-
-    parts: Parts
-    tokenizer: Any
     block_size: int = 128
     batch_size: int = 4
     min_chars: int = 40
-    strategy: str = "parts"
-    uneven: str = "go on"
-    max_batches: int | None = None
-    max_seconds: float = float("inf")
-    port: int | None = None
-
-    def share(self, world: World) -> Share:
-        return Share(self.parts, world, self.strategy)
 
 
 def stream_batches(world: World, send: Callable[[dict], None], settings: Settings) -> dict:
     """Go through the batches of one rank's share of a corpus; its figures, fit for JSON.
 
-    Sends the first two batches, then four a second, and the last: `shape`, and so far `batches`,
-    `ids`, `ids_per_s` (0 while it warms up), `rows_read` and `rows_to_read` (None if nobody knows).
+    They are those of `go_through`, `rank`, `own_rows`, and `ledger` for `Ledger.from_dicts`.
     """
     from llmpipe import BlockStream, QualityFilter
-    from llmpipe.process_group import process_group
     from llmpipe.uneven import Evened, padding_batch, torch_vote
 
-    started = shown_at = time.monotonic()
-    tokenizer, shape = settings.tokenizer, (settings.batch_size, settings.block_size)
     share = settings.share(world)
-    place = f"rank {world.rank} of {world.world_size}"
-    logger.info("%s reads by %s, %s rows its own", place, share.strategy, share.num_rows)
     stream = BlockStream(
         share,
-        tokenizer,
+        settings.tokenizer,
         settings.block_size,
         filter=QualityFilter(min_chars=settings.min_chars),
         batch_size=settings.batch_size,
         remainder="pad" if settings.uneven == "pad" else "drop",
     )
-    meter, first_batch_at, now = Meter(warm_up=1), None, started
-
-    def show() -> None:
-        send({"shape": tuple(batch["input_ids"].shape), **_figures(meter, share)})
-
-    with process_group(world, settings.port) if settings.port else nullcontext():
-        padding = padding_batch(*shape, stream.recipe.pad_id)
+    padding = padding_batch(settings.batch_size, settings.block_size, stream.recipe.pad_id)
+    with settings.group(world):
         batches = Evened(stream, settings.uneven, torch_vote, padding, world.world_size)
-        for number, batch in enumerate(batches, start=1):
-            meter.add(ids=batch["input_ids"].numel(), batches=1)
-            now = time.monotonic()
-            first_batch_at = first_batch_at or now
-            if number <= 2 or now - shown_at >= SHOW_EVERY_S:
-                shown_at = now
-                show()
-            if number == settings.max_batches or now - first_batch_at >= settings.max_seconds:
-                break
-    if shown_at < now:
-        show()
+        figures = go_through(
+            batches, send, settings.max_batches, share, "ids", lambda b: b["input_ids"].numel()
+        )
     ledger = stream.ledger
-    blocks, ids = ledger["chunk", "ids"].num_out, meter.totals.get("ids", 0)
-    padding_ids = batches.num_padding * padding["input_ids"].numel()
-    dropped, added = {"uneven ranks": blocks + padding_ids - ids}, {"uneven ranks": padding_ids}
-    evened = Ledger(Entry("batch", "ids", blocks, ids, added=added, dropped=dropped))
+    if settings.uneven != "go on":
+        blocks, padding_ids = (
+            ledger["chunk", "ids"].num_out,
+            batches.num_padding * padding["input_ids"].numel(),
+        )
+        ledger = ledger + Ledger(
+            Entry(
+                "batch",
+                "ids",
+                blocks,
+                figures["ids"],
+                added={"uneven ranks": padding_ids},
+                dropped={"uneven ranks": blocks + padding_ids - figures["ids"]},
+            )
+        )
     return {
         "rank": world.rank,
-        **_figures(meter, share),
-        "bytes_read": share.bytes_read,
+        **figures,
         "own_rows": ledger["filter", "documents"].num_in,
-        "started": started,
-        "first_batch_at": first_batch_at,
-        "finished": now,
-        "ledger": (ledger if settings.uneven == "go on" else ledger + evened).check().to_dicts(),
-    }
-
-
-def _figures(meter: Meter, share: Share) -> dict:
-    return {
-        "batches": meter.totals.get("batches", 0),
-        "ids": meter.totals.get("ids", 0),
-        "ids_per_s": meter.rate("ids"),
-        "rows_read": share.rows_read,
-        "rows_to_read": share.rows_to_read,
+        "ledger": ledger.check().to_dicts(),
     }
 
 
