@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterable
 from multiprocessing import connection
 
+from llmpipe.fork_server import start_fork_server
 from llmpipe.rank_process import Rank, RankError
 from llmpipe.rank_start import Starter, pickle_order
 from llmpipe.sharding import World
@@ -79,8 +80,7 @@ def run_ranks(
     order, needs_main = pickle_order(job, args)
     context = multiprocessing.get_context(start_method)
     if start_method == "forkserver":
-        # The job's module stays out: the server would go on serving its text from before an edit.
-        context.set_forkserver_preload([__name__, *preload])
+        start_fork_server(preload)
     beat_s = min(1.0, heartbeat_timeout_s / 5)
     ranks = [Rank(context, World(rank, world_size), beat_s) for rank in range(world_size)]
     starter = Starter(ranks, order, needs_main)

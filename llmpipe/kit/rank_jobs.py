@@ -10,24 +10,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from llmpipe.fork_server import STREAMING as PRELOAD  # noqa: F401
+from llmpipe.kit.rank_files import RankFile
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.metrics import Meter
 from llmpipe.parts import Parts
 from llmpipe.sharding import World
 from llmpipe.shares import Share
 
-# For `run_ranks(preload=...)`: what these jobs import, so that no rank has to wait for it. Arrow
-# imports pandas, where it is installed, as soon as it makes an array of Python's values.
-PRELOAD = (
-    "llmpipe.streaming",
-    "llmpipe.uneven",
-    "llmpipe.process_group",
-    "pyarrow.pandas_compat",
-    "gigatoken",
-    "awkward",
-    "nanotoken",
-    "psutil",
-)
 logger = logging.getLogger("llmpipe.labs")
 
 SHOW_EVERY_S = 0.25
@@ -50,6 +40,7 @@ class Settings:
     max_batches: int | None = None
     max_seconds: float = float("inf")
     port: int | None = None
+    min_chars: int = MIN_CHARS
 
     def share(self, world: World) -> Share:
         return Share(self.parts, world, self.strategy)
@@ -74,7 +65,7 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
         share,
         tokenizer,
         settings.block_size,
-        filter=QualityFilter(min_chars=MIN_CHARS),
+        filter=QualityFilter(min_chars=settings.min_chars),
         batch_size=settings.batch_size,
         remainder="pad" if settings.uneven == "pad" else "drop",
     )
@@ -114,6 +105,26 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
     }
 
 
+def keep_batches(world: World, send: Callable, settings: Settings, folder: str) -> None:
+    """Go through the batches of one rank's share, and leave all its ids in a file in `folder`."""
+    from llmpipe import BlockStream, QualityFilter
+
+    kept = RankFile(folder, world.rank)
+    stream = BlockStream(
+        settings.share(world),
+        settings.tokenizer,
+        settings.block_size,
+        filter=QualityFilter(min_chars=settings.min_chars),
+        batch_size=settings.batch_size,
+        remainder="pad",  # else nobody would see the last ids
+    )
+    for batch in stream:
+        kept.add(batch["input_ids"])
+    ledger = stream.ledger.check()
+    rows, num_padding = ledger["filter", "documents"], ledger["chunk", "ids"].added["padding"]
+    kept.write(rows.num_in, rows.num_out, num_padding=num_padding)
+
+
 def _figures(meter: Meter, share: Share) -> dict:
     return {
         "batches": meter.totals.get("batches", 0),
@@ -145,7 +156,7 @@ def trace(world: World, send: Callable, settings: Settings) -> dict:
             yield step
 
     share, buffer, ids = settings.share(world), RollingBuffer(settings.block_size), 0
-    quality = QualityFilter(min_chars=MIN_CHARS)
+    quality = QualityFilter(min_chars=settings.min_chars)
     for table in timed("read", share.tables("text")):
         begin = time.monotonic()
         tokens = settings.tokenizer.encode(quality(table)[0]["text"])
