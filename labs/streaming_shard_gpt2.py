@@ -23,6 +23,7 @@ from pathlib import Path
 
 from llmpipe import Ledger, World, load_tokenizer, open_source, run_ranks
 from llmpipe.blocks import check_block_size
+from llmpipe.fork_server import start_fork_server
 from llmpipe.kit.rank_bars import RankBars
 from llmpipe.kit.rank_jobs import PRELOAD, Settings, stream_batches
 from llmpipe.kit.rank_report import Progress, no_batches, rank_table, totals, totals_card
@@ -71,6 +72,8 @@ def run(options: argparse.Namespace, world: World | None) -> dict | None:
 
     Returns the figures, for JSON; None where another rank prints.
     """
+    if world is None:
+        start_fork_server(PRELOAD)  # it imports torch while this process opens the data
     source, tokenizer = open_source(options.dataset), load_tokenizer(options.tokenizer)
     parts = source.parts("train", options.num_rows)
     num_ranks = world.world_size if world else options.workers

@@ -80,7 +80,7 @@ def mask(flags: np.ndarray) -> pa.BooleanArray:
 
 
 def numbers(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Arrow's numbers or booleans without nulls as NumPy's, (N,), read-only where nothing is joined.
+    """Arrow's numbers or booleans without nulls as NumPy's, (N,); not for writing to.
 
     >>> numbers(pa.chunked_array([[True], [False, True]])).tolist()
     [True, False, True]

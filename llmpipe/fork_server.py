@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
+import sys
+import threading
 from collections.abc import Iterable
 from multiprocessing import forkserver, resource_tracker
+
+START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # of ranks, by default
 
 # What ranks import that stream blocks, so that none has to wait for it.
 STREAMING = (
@@ -20,21 +23,36 @@ STREAMING = (
 
 
 def start_fork_server(preload: Iterable[str] = STREAMING) -> None:
-    """Start the server and return at once: it imports `preload` while this process goes on.
+    """Have the server started, and go on at once: it imports `preload` in the meantime.
 
-    For a script's first lines, before it opens its data; `run_ranks` then finds the server ready,
-    or waits for it. The server lives as long as this process, and only the first call decides what
-    it imports. Does nothing on systems that have none.
+    For the first lines of a script: while the server imports torch, the script opens its data, and
+    `run_ranks` finds the server ready or waits for it. The server lives as long as this process.
+    Only the first call here or of `run_ranks` decides what it imports. Where ranks are spawned by
+    default there is no server, and this does nothing.
     """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return
+    if START_METHOD == "forkserver":
+        set_preload(preload)
+        # Ctrl-C interrupts only the main thread: no start is torn.
+        threading.Thread(target=_start, name="llmpipe-fork-server").start()
+
+
+def set_preload(preload: Iterable[str]) -> None:
+    """Say what the server imports once it is started, by whomever."""
     # The job's module stays out: the server would go on serving its text from before an edit.
     forkserver.set_forkserver_preload(["llmpipe.no_collection", "llmpipe.rank", *preload])
-    # Ranks inherit a blocked SIGINT: a terminal sends Ctrl-C to them too, but it is the parent's to
-    # answer. The tracker, when it starts, would unblock it: start it first.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def block_interrupts() -> None:
+    """Let all processes that this thread starts inherit a blocked SIGINT.
+
+    A terminal sends Ctrl-C to them too, but it is the parent's to answer. The resource tracker,
+    when it starts, would unblock it: it is started first.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _start() -> None:
+    block_interrupts()
+    forkserver.ensure_running()

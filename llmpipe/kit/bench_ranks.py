@@ -7,14 +7,13 @@ import sys
 from llmpipe.fork_server import start_fork_server
 
 
-def main(file: str, tokenizer_folder: str, *numbers: str) -> None:
-    """The numbers are world_size, min_chars, block_size and batch_size; then a folder, a strategy.
-    """
+def main(file: str, tokenizer_folder: str, *more: str) -> None:
+    """`more` are the arguments of `classic_ranks`, and a strategy."""
     start_fork_server()  # it imports torch while this process opens file and tokenizer
     from llmpipe import load_tokenizer, open_source, run_ranks
     from llmpipe.kit.rank_jobs import Settings, keep_batches
 
-    *sizes, folder, strategy = numbers
+    *sizes, folder, strategy = more
     world_size, min_chars, block_size, batch_size = map(int, sizes)
     parts, tokenizer = open_source(file).parts("train"), load_tokenizer(tokenizer_folder)
     settings = Settings(parts, tokenizer, block_size, batch_size, strategy, min_chars=min_chars)

@@ -66,9 +66,9 @@ def run_rank(
     kept.write(dataset.num_rows, dataset.num_documents, remainder=dataset.buffer)
 
 
-def main(file: str, tokenizer_folder: str, *numbers: str) -> None:
-    """The numbers are world_size, min_chars, block_size and batch_size; then a folder."""
-    *sizes, folder = numbers
+def main(file: str, tokenizer_folder: str, *more: str) -> None:
+    """`more` are world_size, min_chars, block_size, batch_size, and a folder for the results."""
+    *sizes, folder, _ = more
     sizes = tuple(map(int, sizes))
     torch.multiprocessing.spawn(run_rank, (file, tokenizer_folder, *sizes, folder), nprocs=sizes[0])
 

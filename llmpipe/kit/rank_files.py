@@ -28,21 +28,25 @@ class RankFile:
         self.batches.append(input_ids)
 
     def write(self, rows: int, documents: int, remainder: Any = (), num_padding: int = 0) -> None:
-        """`remainder` are ids after the last batch; the last `num_padding` ids are left away."""
+        """`remainder` are ids after the last block; `num_padding` at its end are no ids."""
         finished = time.monotonic()
+        num_blocks = sum(map(len, self.batches)) - bool(num_padding)
         pieces = [np.asarray(ids).ravel() for ids in (*self.batches, remainder)]
         ids = np.concatenate(pieces, dtype=np.uint32, casting="unsafe")
         np.savez(
             self.file,
             ids=ids[: len(ids) - num_padding],
-            counts=[rows, documents],
+            counts=[rows, documents, num_blocks],
             # A rank that has no batch was ready for one when it was done.
             moments=[self.first_batch_at or finished, finished],
         )
 
 
 def read_ranks(folder: str, world_size: int) -> list[dict]:
-    """By rank: `ids` (N,), `counts` (rows, documents kept), `moments` (monotonic s)."""
+    """By rank `ids` (N,), `counts` (rows, documents kept, whole blocks), and `moments`.
+
+    These are those of its first batch and of its end, on `time.monotonic`.
+    """
     found = []
     for rank in range(world_size):
         with np.load(Path(folder, f"{rank}.npz")) as arrays:

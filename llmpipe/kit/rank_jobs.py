@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from llmpipe.fork_server import STREAMING as PRELOAD  # noqa: F401
+from llmpipe.fork_server import STREAMING
 from llmpipe.kit.rank_files import RankFile
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.metrics import Meter
@@ -18,6 +18,7 @@ from llmpipe.parts import Parts
 from llmpipe.sharding import World
 from llmpipe.shares import Share
 
+PRELOAD = STREAMING  # what these jobs import
 logger = logging.getLogger("llmpipe.labs")
 
 SHOW_EVERY_S = 0.25
@@ -121,7 +122,10 @@ def keep_batches(world: World, send: Callable, settings: Settings, folder: str) 
     for batch in stream:
         kept.add(batch["input_ids"])
     ledger = stream.ledger.check()
-    rows, num_padding = ledger["filter", "documents"], ledger["chunk", "ids"].added["padding"]
+    rows, num_padding = (
+        ledger["filter", "documents"],
+        ledger["chunk", "ids"].added.get("padding", 0),
+    )
     kept.write(rows.num_in, rows.num_out, num_padding=num_padding)
 
 
