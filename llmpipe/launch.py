@@ -55,8 +55,9 @@ def run_ranks(
 
     `start_method` is "forkserver" (default on Linux) or "spawn" (elsewhere). The fork server
     imports the modules in `preload` once for all ranks; it lives as long as the process, so the
-    first call decides; `start_fork_server` starts it sooner. Ranks get the parent's present environment and working directory, but
-    what a preloaded module read from the environment at its import it does not read again.
+    first call decides, or `start_fork_server`, which starts it sooner. Ranks get the parent's
+    present environment and working directory, but what a preloaded module read from the
+    environment at its import it does not read again.
 
     Raises `RankError` if a rank raises, exits early, is killed, or is silent for
     `heartbeat_timeout_s`; TypeError, before anything is started, for what cannot be sent to a
