@@ -63,7 +63,7 @@ def run_program(
         "rank_counts": np.array([rank["counts"] for rank in ranks]),
     }
     if not found["rank_counts"][:, 2].any():
-        raise ValueError(f"{len(found['ids'])} ids are less than a block of {block_size} a rank")
+        raise ValueError(f"no rank has a block of {block_size}: {len(found['ids'])} ids in all")
     return {**found, "counts": {}}
 
 

@@ -121,12 +121,8 @@ def keep_batches(world: World, send: Callable, settings: Settings, folder: str) 
     )
     for batch in stream:
         kept.add(batch["input_ids"])
-    ledger = stream.ledger.check()
-    rows, num_padding = (
-        ledger["filter", "documents"],
-        ledger["chunk", "ids"].added.get("padding", 0),
-    )
-    kept.write(rows.num_in, rows.num_out, num_padding=num_padding)
+    rows, ids = stream.ledger["filter", "documents"], stream.ledger["chunk", "ids"]
+    kept.write(rows.num_in, rows.num_out, num_padding=ids.added.get("padding", 0))
 
 
 def _figures(meter: Meter, share: Share) -> dict:
