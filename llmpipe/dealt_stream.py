@@ -40,9 +40,9 @@ class StreamPass(Protocol):
 class DealtStream(IterableDataset):
     """A stream whose lanes are dealt to the workers of all ranks, and can be dealt again.
 
-    A subclass says what is done with the rows (`recipe`: its `parts`, and `made_with` to know it by
-    in a state), makes a pass over pieces of lanes (`_pass`), and tells how its account, of the class
-    `counts`, becomes a ledger (`_ledger`).
+    A subclass says what is done with the rows (`recipe`: its `parts`, and `made_with`, by which a
+    state knows it), makes a pass over pieces of lanes (`_pass`), and tells how its account, of the
+    class `counts`, becomes a ledger (`_ledger`).
     """
 
     counts: ClassVar[type[Counts]] = Counts
