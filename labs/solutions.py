@@ -132,3 +132,97 @@ def tokens_per_s(lines: list[str]) -> float:
     elapsed = datetime.fromisoformat(last[0]) - datetime.fromisoformat(first[0])
     num_tokens = int(last[4]) - int(first[4])
     return num_tokens / elapsed.total_seconds() if elapsed else 0.0
+
+
+# Lab 3
+
+
+def shard_round_robin(items: list, rank: int, world_size: int) -> list:
+    """The items at rank, rank + world_size, rank + 2 world_size, ..."""
+    return items[rank::world_size]
+
+
+def shard_contiguous(items: list, rank: int, world_size: int) -> list:
+    """One run of neighbours; lengths differ by at most one."""
+    # Where one rank ends the next begins, by the same formula: nothing is lost or doubled.
+    start, end = (i * len(items) // world_size for i in (rank, rank + 1))
+    return items[start:end]
+
+
+def coverage(log: list[tuple[int, int]], num_documents: int) -> dict[str, list[int]]:
+    """The ids that nobody read, and those read more than once, by one rank or several."""
+    times_read = [0] * num_documents
+    for _, document in log:
+        times_read[document] += 1
+    return {
+        "missing": [document for document, times in enumerate(times_read) if times == 0],
+        "doubled": [document for document, times in enumerate(times_read) if times > 1],
+    }
+
+
+def rows_of_rank(num_rows: int, rank: int, world_size: int) -> int:
+    """The rows that round-robin gives a rank, without counting them."""
+    full_rounds, left_over = divmod(num_rows, world_size)
+    # The last round, which is not full, reaches the ranks below `left_over`.
+    return full_rounds + (rank < left_over)
+
+
+def predicted_efficiency(serial_share: float, num_ranks: int, num_cores: int) -> float:
+    """Amdahl's speed-up, by the number of ranks; those beyond the cores bring nothing."""
+    time = serial_share + (1 - serial_share) / min(num_ranks, num_cores)
+    return 1 / time / num_ranks
+
+
+def run_all(processes: list, wait) -> list:
+    """The results of all ranks, in rank order; RuntimeError of the first that fails."""
+    for _ in processes:
+        rank = wait()
+        process = processes[rank]
+        # `is None` and not falsy: a rank that counted 0 tokens has delivered.
+        if process.exitcode != 0 or process.result is None:
+            for other in processes:
+                other.terminate()  # does nothing to one that has ended
+            raise RuntimeError(f"rank {rank}: exit code {process.exitcode}")
+    return [process.result for process in processes]
+
+
+# Lab 4
+
+
+def pad_to_longest(reviews: list[list[int]], pad_id: int) -> tuple[list, list]:
+    """Ids and attention mask of a batch, both (num_reviews, length of the longest)."""
+    longest = max(map(len, reviews), default=0)
+    input_ids = [ids + [pad_id] * (longest - len(ids)) for ids in reviews]
+    # By place and not by value: `pad_id` may be a real id of a review.
+    attention_mask = [[1] * len(ids) + [0] * (longest - len(ids)) for ids in reviews]
+    return input_ids, attention_mask
+
+
+def length_buckets(lengths: list[int], batch_size: int) -> list[list[int]]:
+    """Batches of indices, from the shortest review to the longest."""
+    # `sorted` is stable: equally long reviews stay in their order.
+    by_length = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    return [by_length[i : i + batch_size] for i in range(0, len(lengths), batch_size)]
+
+
+def padding_ratio(attention_mask: list[list[int]]) -> float:
+    """The share of all positions that is padding, 0.0 if there are none."""
+    num_positions = sum(map(len, attention_mask))
+    num_ids = sum(map(sum, attention_mask))
+    return (num_positions - num_ids) / num_positions if num_positions else 0.0
+
+
+def balanced_plan(labels: list[int], rank: int, world_size: int) -> list[int]:
+    """The rows of a rank: of each class as many as any other rank has, give or take one."""
+    # Sorted, each class is one run, and round-robin deals every run evenly.
+    by_label = sorted(range(len(labels)), key=lambda row: labels[row])
+    return by_label[rank::world_size]
+
+
+def keep_both_ends(ids: list[int], max_length: int) -> list[int]:
+    """At most `max_length` ids: the beginning, which has one more if it is odd, and the end."""
+    if len(ids) <= max_length:
+        return ids
+    num_last = max_length // 2
+    # Counted from the start: `ids[-num_last:]` is all of them if `num_last` is 0.
+    return ids[: max_length - num_last] + ids[len(ids) - num_last :]

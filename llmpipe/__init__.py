@@ -22,6 +22,7 @@ _HOMES = {
     "Ledger": "ledger",
     "QualityFilter": "filters",
     "RollingBuffer": "blocks",
+    "Share": "shares",
     "World": "sharding",
     "chunk": "blocks",
     "load_tokenizer": "tokenization",

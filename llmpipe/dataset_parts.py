@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from llmpipe.parts import WINDOW_ROWS, Parts, check_columns, exact_windows
-from llmpipe.sharding import World, can_deal_parts
 
 BEGINNING_BYTES = 4096  # of a file of lines: by them another is known
 ENDS_ROWS = 10  # of a Dataset, at both ends: by them another is known
+# The steps of a stream that was only opened, by the names that `datasets` gives them in its state.
+PLAIN_STREAMS = {"ExamplesIterable", "ArrowExamplesIterable", "RebatchedArrowExamplesIterable"}
 HUB_ROUNDS = 1  # of half a minute, in which a connection that broke is tried six times
 
 
@@ -27,12 +29,13 @@ class StreamParts:
     cut off is tried for half a minute, a silent one for 90 s; `datasets` would for 20 times that.
     """
 
+    counted = False
+
     def __init__(self, stream: Any, identity: str, files: Sequence[Path] = ()) -> None:
         self._sizes = {file: file.stat().st_size for file in files}
         # By its beginning: a file that is mended further down stays the one that a state is of.
         digest = hashlib.sha256(b"".join(map(_beginning, files))).hexdigest()[:12]
-        # Whatever was mapped, shuffled or taken from the whole would come out otherwise by shard.
-        self._stream, is_plain = stream, can_deal_parts(stream, World())
+        self._stream, is_plain = stream, _only_opened(stream)
         with _few_retries():
             self._stream = stream.reshard() if is_plain else stream
         num_parts = self._stream.num_shards if is_plain else 1
@@ -58,6 +61,8 @@ class StreamParts:
 class DatasetParts:
     """A `Dataset` of `datasets`, a window a part: any row of it is at hand."""
 
+    counted = True
+
     def __init__(self, dataset: Any, num_rows: int | None = None) -> None:
         self._dataset = dataset.with_format("arrow")
         self._num_rows = min(len(dataset), len(dataset) if num_rows is None else num_rows)
@@ -74,6 +79,15 @@ class DatasetParts:
         yield from exact_windows([table.select(columns)], first_window)
 
 
+def _only_opened(stream: Any) -> bool:
+    """Whether its shards, read apart, hold the rows of the whole stream.
+
+    What `take`, `skip`, `map`, `shuffle` or `interleave_datasets` make depends on all of it, and
+    would come out otherwise for each shard.
+    """
+    return set(re.findall(r"'type': '(\w+)'", str(stream.state_dict()))) <= PLAIN_STREAMS
+
+
 def _beginning(file: Path) -> bytes:
     with open(file, "rb") as opened:
         return f"{file.name} ".encode() + opened.read(BEGINNING_BYTES)
@@ -82,8 +96,13 @@ def _beginning(file: Path) -> bytes:
 def parts_of(dataset: Any, num_rows: int | None = None) -> Parts:
     """The parts of a user's own `Dataset` or `IterableDataset` of `datasets`.
 
-    Raises TypeError for anything else.
+    What is in parts already, such as one rank's `Share`, is taken as it is. Raises TypeError for
+    anything else, ValueError for `num_rows` of parts.
     """
+    if hasattr(dataset, "windows"):
+        if num_rows is not None:
+            raise ValueError("num_rows is for what is not yet in parts: give it to Share.of")
+        return dataset
     if isinstance(dataset, dict) or not hasattr(dataset, "with_format"):
         raise TypeError(
             "a stream reads a source (open_source), or one split as a Dataset or IterableDataset "

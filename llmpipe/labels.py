@@ -92,8 +92,9 @@ def warn_of_one_class(labels: np.ndarray, what: str) -> None:
     if len(labels) > 1 and (labels == labels[0]).all():
         warnings.warn(
             f"all {len(labels):,} labels of {what} are {labels[0]}: nothing can be learned from "
-            "one class. Data sorted by label must be shuffled before rows are taken of it, and for "
-            "a stream cut into several parts, as the row groups of a Parquet file are",
+            "one class. Is the data sorted by label? Shuffle it before rows are taken of it, deal "
+            "rows or parts of it and not one run, and stream it from several parts, such as the "
+            "row groups of a Parquet file",
             RuntimeWarning,
             stacklevel=3,
         )

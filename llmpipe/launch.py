@@ -108,7 +108,12 @@ def _watch(ranks: list[Rank], on_message: Callable, beat_s: float, timeout_s: fl
             rank.silent_s += min(now - before, beat_s)
         before = now
         for rank in [readers[item] for item in ready if item in readers]:
-            rank.receive(on_message)
+            try:
+                rank.receive(on_message)
+            except RankError:
+                # Ranks that talk to each other fail when one of them dies: tell of that one.
+                _find_killed(running)
+                raise
         for rank in [sentinels[item] for item in ready if item in sentinels]:
             while not rank.reader.closed and rank.reader.poll():
                 rank.receive(on_message)
@@ -116,6 +121,13 @@ def _watch(ranks: list[Rank], on_message: Callable, beat_s: float, timeout_s: fl
             running.remove(rank)
         for rank in running:
             rank.check_silence(timeout_s)
+
+
+def _find_killed(ranks: list[Rank]) -> None:
+    """Raise the error of the first rank that was killed by a signal, if there is one."""
+    for rank in ranks:
+        if (rank.process.exitcode or 0) < 0:
+            rank.check_end()
 
 
 def _stop(ranks: list[Rank], starter: Starter) -> None:

@@ -30,10 +30,11 @@ class NoColumnError(KeyError):
 class Parts(Protocol):
     """`windows` yields tables of `columns`; `identity` tells other data apart in a saved state.
 
-    `weights` are numbers of 1 or more, one a part, by which they are dealt: rows where known.
+    `weights` are numbers of 1 or more, one a part, by which they are dealt: if `counted` its rows.
     """
 
     weights: list[int]
+    counted: bool
     identity: str
 
     def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]: ...
@@ -48,6 +49,8 @@ class ParquetParts:
     Raises ValueError naming a file that is no whole Parquet file; OSError, while it is read, if it
     is another by then.
     """
+
+    counted = True
 
     def __init__(self, files: Sequence[Path], num_rows: int | None = None) -> None:
         self._groups: list[tuple[Path, int, int]] = []  # file, row group, rows of it
@@ -101,6 +104,8 @@ class ParquetParts:
 
 class SampleParts:
     """Lanes of the built-in sample: made when they are read, the same on every machine."""
+
+    counted = True
 
     def __init__(self, corpus: str, split: str, num_rows: int) -> None:
         sample.check_names(corpus, split)

@@ -94,7 +94,7 @@ def opened(
     is_source = isinstance(documents, Source)
     parts = documents.parts(split, num_rows) if is_source else parts_of(documents, num_rows)
     return parts, {
-        "source": f"{documents}, {split}" if is_source else "a data set of datasets",
+        "source": f"{documents}, {split}" if is_source else type(documents).__name__,
         "data": f"{len(parts.weights)} parts, {parts.identity}",
         "num_rows": num_rows,
         "tokenizer": f"{tokenizer.name}, digest {tokenizer.digest[:12]}",

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Iterator
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-
-# The steps of a stream that was only opened, by the names that `datasets` gives them in its state.
-PLAIN_STREAMS = {"ExamplesIterable", "ArrowExamplesIterable", "RebatchedArrowExamplesIterable"}
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class World:
     """One consumer's place among all: worker `worker_id` of `num_workers` in each of the ranks.
+
+    `local_rank` is the rank's number on its own machine, which is `rank` where there is only one.
 
     >>> World(rank=1, world_size=4).consumer_index
     1
@@ -33,10 +25,36 @@ class World:
     world_size: int = 1
     worker_id: int = 0
     num_workers: int = 1
+    local_rank: int | None = None
 
     def __post_init__(self) -> None:
+        if self.local_rank is None:
+            object.__setattr__(self, "local_rank", self.rank)
         _check_index("rank", self.rank, "world_size", self.world_size)
         _check_index("worker_id", self.worker_id, "num_workers", self.num_workers)
+        _check_index("local_rank", self.local_rank, "world_size", self.world_size)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> World | None:
+        """The place that `torchrun` gave this process; None where nothing started it as a rank.
+
+        >>> World.from_environment({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}).local_rank
+        1
+
+        Raises ValueError where one of RANK and WORLD_SIZE is missing, or one is no such number.
+        """
+        found = {name: environment.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+        if found["RANK"] is None and found["WORLD_SIZE"] is None:
+            return None
+        try:
+            rank, world_size = int(found["RANK"]), int(found["WORLD_SIZE"])
+            local_rank = None if found["LOCAL_RANK"] is None else int(found["LOCAL_RANK"])
+            return cls(rank, world_size, local_rank=local_rank)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"the environment names no place in a world: {found} ({error}); start with "
+                "torchrun, or unset RANK and WORLD_SIZE"
+            ) from error
 
     @property
     def num_consumers(self) -> int:
@@ -77,51 +95,3 @@ def contiguous(num_items: int, index: int, number: int) -> range:
     """
     _check_index("index", index, "number", number)
     return range(index * num_items // number, (index + 1) * num_items // number)
-
-
-def shard_stream(stream: Any, world: World, batch_size: int = 1000) -> Iterator[pa.Table]:
-    """What one consumer reads of an `IterableDataset`: its parts, or its rows if parts are few."""
-    shard = shard_parts if can_deal_parts(stream, world) else shard_rows
-    logger.info("rank %d reads by %s", world.rank, shard.__name__)
-    return shard(stream, world, batch_size)
-
-
-def shard_rows(stream: Any, world: World, batch_size: int = 1000) -> Iterator[pa.Table]:
-    """Deal the rows of an `IterableDataset` round-robin: each consumer reads all, keeps its own.
-
-    Yields Arrow tables. It works for any stream that every consumer sees alike (a shuffle needs a
-    seed), and any number of consumers, also above the number of rows; each pays for all reading.
-    """
-    first_row = 0
-    for table in stream.with_format("arrow").iter(batch_size=batch_size):
-        # The first of this table's rows whose number in the stream is ours.
-        offset = (world.consumer_index - first_row) % world.num_consumers
-        yield table.take(np.arange(offset, table.num_rows, world.num_consumers))
-        first_row += table.num_rows
-
-
-def shard_parts(stream: Any, world: World, batch_size: int = 1000) -> Iterator[pa.Table]:
-    """Deal the parts of an `IterableDataset` round-robin: a consumer reads its own bytes only.
-
-    A part is what `datasets` calls a shard: a row group of a Parquet file, a lane of the sample, a
-    whole file of other formats. Raises ValueError if there are fewer parts than consumers, or if
-    more was done to the stream than to open it (`can_deal_parts`).
-    """
-    if not can_deal_parts(stream, world):
-        raise ValueError(
-            f"this stream cannot be dealt to {world.num_consumers} consumers by its "
-            f"{stream.reshard().num_shards} parts: they are too few, or take(), map() or the like "
-            "worked on the whole; deal rows instead (shard_rows)"
-        )
-    own = stream.reshard().shard(world.num_consumers, world.consumer_index, contiguous=False)
-    yield from own.with_format("arrow").iter(batch_size=batch_size)
-
-
-def can_deal_parts(stream: Any, world: World) -> bool:
-    """Whether `shard_parts` would read every row once: parts enough, and nothing across them.
-
-    What `take`, `skip`, `map`, `shuffle` or `interleave_datasets` make depends on the whole stream,
-    and would come out otherwise for each part; such streams are dealt by rows.
-    """
-    kinds = set(re.findall(r"'type': '(\w+)'", str(stream.state_dict())))
-    return kinds <= PLAIN_STREAMS and stream.reshard().num_shards >= world.num_consumers

@@ -56,8 +56,7 @@ class Source:
     def parts(self, split: str = "train", num_rows: int | None = None) -> Parts:
         """The same rows as numbered parts, for streams that deal them. Raises as `load` does."""
         self._check(split, num_rows)
-        with quiet():
-            return self._parts(split, num_rows)
+        return self._parts(split, num_rows)
 
     def _check(self, split: str, num_rows: int | None) -> None:
         if split not in self.splits:
@@ -72,8 +71,9 @@ class Source:
     def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
         raise NotImplementedError
 
-    def _parts(self, split: str, num_rows: int | None) -> Parts:
-        return StreamParts(self._load(split, True, num_rows), str(self))
+    def _parts(self, split: str, num_rows: int | None, files: tuple[Path, ...] = ()) -> Parts:
+        with quiet():
+            return StreamParts(self._load(split, True, num_rows), str(self), files)
 
     def __str__(self) -> str:
         return f"{self.name} from {self.origin}"
@@ -122,7 +122,7 @@ class FilesSource(Source):
     def _parts(self, split: str, num_rows: int | None) -> Parts:
         if self.files[0].suffix.lower() == ".parquet":
             return ParquetParts(self.files, num_rows)
-        return StreamParts(self._load(split, True, num_rows), str(self), self.files)
+        return super()._parts(split, num_rows, self.files)
 
 
 @dataclass(frozen=True)

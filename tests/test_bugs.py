@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from llmpipe.blocks import chunk
 from llmpipe.kit import bugs
+from llmpipe.kit.chi_square import chi_square
 
 LENGTHS = st.lists(st.integers(0, 30), max_size=40)
 NAMES = {
     "lab1": {"remainder_lost", "quadratic_join"},
     "lab2": {"aliased_state", "emit_before_refill", "every_worker_reads_all"},
+    "lab3": {"same_shard", "more_ranks_than_shards", "unequal_ranks"},
+    "lab4": {"sep_in_review", "pad_not_masked", "contiguous_on_sorted"},
 }
 BUGS_OF_STATE = pytest.mark.parametrize("switch", [bugs.aliased_state, bugs.emit_before_refill])
 
@@ -234,3 +237,233 @@ def test_row_i_is_for_worker_i_modulo_their_number_also_where_workers_are_spawne
         dataset, batch_size=3, num_workers=2, multiprocessing_context="spawn", collate_fn=list
     )
     assert list(loader) == [[0, 2, 4], [1, 3]]
+
+
+SHARDS = st.lists(st.integers(0, 9), max_size=8)
+
+
+@pytest.mark.parametrize(("num_documents", "world_size"), [(0, 2), (1, 3), (7, 3), (12, 4), (5, 1)])
+def test_repaired_each_document_is_read_once_and_broken_the_first_share_by_all(
+    num_documents, world_size
+):
+    numbers, ranks = np.arange(num_documents), np.arange(world_size)
+    repaired = bugs.documents_read(num_documents, world_size, broken=False)
+    assert repaired.tolist() == (numbers[:, None] % world_size == ranks).astype(int).tolist()
+    assert repaired.sum(axis=1).tolist() == [1] * num_documents
+    broken = bugs.documents_read(num_documents, world_size)
+    expected = np.repeat(numbers[:, None] % world_size == 0, world_size, axis=1)
+    assert broken.tolist() == expected.astype(int).tolist()
+
+
+def test_on_one_machine_the_local_rank_is_the_rank():
+    for rank in range(4):
+        launched = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "4"}
+        assert bugs.world_of(launched) == bugs.world_of(launched, broken=True)
+
+
+def test_a_place_that_no_launcher_gives_is_refused():
+    with pytest.raises(KeyError, match="RANK"):
+        bugs.world_of({"WORLD_SIZE": "2"})
+    with pytest.raises(ValueError, match=r"rank must be in \[0, 2\), got 2"):
+        bugs.world_of({"RANK": "2", "LOCAL_RANK": "0", "WORLD_SIZE": "2"})
+    with pytest.raises(ValueError, match="num_documents must be 0 or more, got -1"):
+        bugs.documents_read(-1)
+    with pytest.raises(ValueError, match="world_size must be at least 1, got 0"):
+        bugs.documents_read(1, 0)
+
+
+@given(SHARDS, st.integers(1, 9))
+def test_dealt_by_rows_or_by_files_every_row_is_kept_once(sizes, world_size):
+    for broken in (True, False):
+        kept = [bugs.rows_kept(sizes, r, world_size, broken=broken) for r in range(world_size)]
+        assert sorted(np.concatenate(kept)) == list(range(sum(sizes)))
+        by_rank = bugs.rows_by_rank(sizes, world_size, broken=broken)
+        assert by_rank.kept.tolist() == [len(rows) for rows in kept]
+        assert by_rank.read.tolist() == [len(rows) if broken else sum(sizes) for rows in kept]
+
+
+@given(SHARDS, st.integers(1, 9))
+def test_dealt_by_rows_no_two_ranks_differ_by_more_than_one(sizes, world_size):
+    kept = bugs.rows_by_rank(sizes, world_size, broken=False).kept
+    assert kept.max() - kept.min() <= 1
+
+
+@given(st.lists(st.integers(1, 9), max_size=8), st.integers(1, 9))
+def test_dealt_by_files_the_ranks_above_their_number_are_idle(sizes, world_size):
+    kept = bugs.rows_by_rank(sizes, world_size).kept
+    assert (kept == 0).sum() == max(0, world_size - len(sizes))
+
+
+@pytest.mark.parametrize(("num_shards", "world_size"), [(3, 4), (1, 2), (4, 3), (6, 2)])
+def test_rows_and_files_are_dealt_as_datasets_deals_examples_and_shards(num_shards, world_size):
+    from datasets import Dataset
+    from datasets.distributed import split_dataset_by_node
+
+    num_rows = 12
+    stream = Dataset.from_dict({"row": range(num_rows)}).to_iterable_dataset(num_shards=num_shards)
+
+    def theirs(rank, strategy):
+        own = split_dataset_by_node(stream, rank, world_size, strategy=strategy)
+        return [example["row"] for example in own]
+
+    sizes = [num_rows // num_shards] * num_shards
+    for rank in range(world_size):
+        ours = bugs.rows_kept(sizes, rank, world_size).tolist()
+        assert ours == theirs(rank, "examples")
+        if num_shards % world_size:
+            assert ours == theirs(rank, "auto")
+        if num_shards < world_size:
+            with pytest.raises(ValueError, match="num_shards"):
+                theirs(rank, "shards")
+        else:
+            files = bugs.rows_kept(sizes, rank, world_size, broken=True)
+            assert files.tolist() == theirs(rank, "shards")
+
+
+def test_files_of_less_than_nothing_and_ranks_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match="0 rows or more, got sizes"):
+        bugs.rows_kept([3, -1], 0, 2)
+    for broken in (True, False):
+        with pytest.raises(ValueError, match=r"must be in \[0, 2\), got 2"):
+            bugs.rows_kept([3, 1], 2, 2, broken=broken)
+
+
+@pytest.mark.parametrize("num_batches", [(3, 2), (0, 2), (2, 2), (4,), (2, 3, 1)])
+def test_broken_the_longer_ranks_wait_in_vain_and_repaired_all_stop_at_the_shortest(num_batches):
+    least = min(num_batches)
+    repaired = bugs.steps_by_rank(num_batches, broken=False)
+    assert repaired == [(least, number - least, "done") for number in num_batches]
+    waited = f"waited in vain at step {least + 1}"
+    assert bugs.steps_by_rank(num_batches, wait_s=0.5) == [
+        (least, number - least, "done" if number == least else waited) for number in num_batches
+    ]
+
+
+def test_ranks_that_wait_leave_no_file_and_print_nothing(tmp_path):
+    (own_tmp := tmp_path / "tmp").mkdir()
+    code = (
+        f"import tempfile; tempfile.tempdir = {str(own_tmp)!r}\n"
+        "from llmpipe.kit import bugs\n"
+        "if __name__ == '__main__':\n"
+        "    for broken in (True, False):\n"
+        "        bugs.steps_by_rank(broken=broken, wait_s=0.5)\n"
+    )
+    script = tmp_path / "waiting.py"
+    script.write_text(code)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(own_tmp.iterdir()) == []
+
+
+@pytest.mark.parametrize("num_batches", [(), (2, -1)])
+def test_training_on_no_rank_or_on_less_than_nothing_is_refused(num_batches):
+    with pytest.raises(ValueError, match="num_batches must be 0 or more for each rank"):
+        bugs.steps_by_rank(num_batches)
+
+
+CONTROL = ["[SEP]", "[CLS]", "[PAD]", "[MASK]"]
+
+
+def test_broken_a_writer_puts_in_as_many_control_ids_as_transformers_finds():
+    generator = np.random.default_rng(0)
+    words = [*CONTROL, "a", "Fine", "film", "[sep]", "SEP]", "[[PAD]]"]
+    texts = [" ".join(generator.choice(words, size=i % 9)) for i in range(300)]
+    reference = bugs.tokenizer_for_reviews(broken=True).to_transformers()
+    ids = reference(texts, add_special_tokens=False).input_ids
+    control = reference.convert_tokens_to_ids(CONTROL)
+    expected = [int(np.isin(row, control).sum()) for row in ids]
+    assert sum(expected) > 300
+    assert bugs.control_ids_written(texts).tolist() == expected
+    assert bugs.control_ids_written(texts, broken=False).tolist() == [0] * 300
+    assert bugs.control_ids_written([]).shape == (0,)
+
+
+def test_repaired_only_the_tokenizer_ends_a_review_and_what_was_written_stays_text():
+    text = "[CLS] a film [SEP] a film [SEP] [PAD]"
+    broken, repaired = bugs.pieces(text), bugs.pieces(text, broken=False)
+    assert broken == ["[CLS]", *text.split(), "[SEP]"]
+    assert (repaired[0], repaired[-1]) == ("[CLS]", "[SEP]")
+    assert not {"[CLS]", "[SEP]", "[PAD]"} & set(repaired[1:-1])
+    assert "".join(repaired[1:-1]).replace("##", "") == text.replace(" ", "").lower()
+
+
+def test_the_mask_is_the_one_that_transformers_pads_with():
+    reference = bugs.tokenizer_for_reviews().to_transformers()
+    lengths = [3, 0, 5]
+    padded = reference.pad({"input_ids": [[7] * length for length in lengths]})
+    assert bugs.attention_mask(lengths, 5).tolist() == [list(m) for m in padded["attention_mask"]]
+    assert bugs.attention_mask(lengths, 5, broken=True).tolist() == [[1] * 5] * 3
+    assert bugs.attention_mask([], 5).shape == (0, 5)
+    assert bugs.attention_mask([], 5, broken=True).shape == (0, 5)
+
+
+@pytest.mark.parametrize("lengths", [[2, 6], [-1, 2]])
+def test_a_length_that_does_not_fit_the_batch_is_refused(lengths):
+    for broken in (True, False):
+        with pytest.raises(ValueError, match=r"lengths must be in \[0, 5\]"):
+            bugs.attention_mask(lengths, 5, broken=broken)
+
+
+def test_masked_padding_changes_no_logit_and_unmasked_padding_turns_the_verdict():
+    paddings = (0, 1, 16, 503)
+    repaired = bugs.logits_by_padding(paddings, broken=False)
+    np.testing.assert_allclose(repaired, np.repeat(repaired[:1], 4, axis=0), atol=1e-4)
+    broken = bugs.logits_by_padding(paddings)
+    np.testing.assert_allclose(broken[0], repaired[0], atol=1e-4)  # nothing to mask
+    assert broken.argmax(axis=1)[0] != broken.argmax(axis=1)[2]
+    assert broken.shape == repaired.shape == (4, 2)
+
+
+def test_the_small_model_leaves_the_random_numbers_of_others_alone():
+    import torch
+
+    before = torch.random.get_rng_state()
+    first, second = bugs.logits_by_padding([0, 3]), bugs.logits_by_padding([0, 3])
+    assert first.tolist() == second.tolist()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("padding", [-1, 504])
+def test_padding_beyond_the_positions_of_the_model_is_refused(padding):
+    with pytest.raises(ValueError, match=r"paddings must be in \[0, 503\]"):
+        bugs.logits_by_padding([padding])
+
+
+@given(st.lists(st.integers(0, 3), min_size=9, max_size=60), st.integers(1, 9))
+def test_the_table_of_classes_counts_every_row_once(labels, world_size):
+    for broken in (True, False):
+        counts = bugs.class_counts(labels, world_size, broken=broken)
+        whole = np.bincount(labels, minlength=2)
+        assert counts.sum(axis=0).tolist() == whole.tolist()
+        assert np.ptp(counts.sum(axis=1)) <= 1
+        shares = bugs.positives_by_rank(labels, world_size, broken=broken)
+        assert shares.tolist() == [row[1] / sum(row) for row in counts.tolist()]
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 8))
+def test_dealt_round_robin_sorted_labels_lie_evenly_on_the_ranks(negatives, positives, world_size):
+    labels = np.repeat([0, 1], [negatives, positives])
+    if len(labels) >= world_size:
+        counts = bugs.class_counts(labels, world_size, broken=False)
+        assert np.ptp(counts, axis=0).max() <= 1
+
+
+def test_sorted_labels_in_contiguous_shards_are_a_surprise_and_round_robin_is_none():
+    labels = np.repeat([0, 1], 1000)
+    assert bugs.positives_by_rank(labels).tolist() == [0, 0, 1, 1]
+    assert chi_square(bugs.class_counts(labels)).surprising
+    assert not chi_square(bugs.class_counts(labels, broken=False)).surprising
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1], "3 ranks need a row of as many labels or more"),
+        ([[0, 1], [1, 0], [1, 1]], "3 ranks need a row of as many labels or more"),
+        ([0, 1, -1], "labels must be integers from 0, got"),
+        ([0, 1, 0.5], "labels must be integers from 0, got"),
+    ],
+)
+def test_labels_that_cannot_be_dealt_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        bugs.class_counts(labels, 3)

@@ -7,8 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import answers_lab2
+import answers_lab3
+import answers_lab4
 import numpy as np
 import pytest
 import solutions
@@ -20,8 +23,9 @@ from llmpipe.kit.answers import cell_statements, statements, statements_for
 from llmpipe.kit.checks import EXERCISES, LABS, check, examine
 from llmpipe.kit.checks_streams import blocks_due
 from llmpipe.kit.exercise import Exercise, simpler
+from llmpipe.sharding import round_robin
 
-# Right answers, in other styles than the solutions'; those of Lab 2 are in answers_lab2.py.
+# Right answers, in other styles than the solutions'; those of later labs are in answers_lab*.py.
 
 
 def rule_by_counting(text):
@@ -164,6 +168,8 @@ RIGHT_ANSWERS = {
         measured_warm_ups_first,
     ],
     **answers_lab2.RIGHT,
+    **answers_lab3.RIGHT,
+    **answers_lab4.RIGHT,
 }
 
 
@@ -466,6 +472,8 @@ WRONG_ANSWERS = {
         ),
     ],
     **answers_lab2.WRONG,
+    **answers_lab3.WRONG,
+    **answers_lab4.WRONG,
 }
 
 
@@ -733,6 +741,104 @@ def test_a_class_half_written_is_not_attempted_yet(capsys):
             raise NotImplementedError
 
     assert check("ResumableBlocks", ResumableBlocks).state == "not attempted"
+
+
+# Lab 3 and Lab 4
+
+
+def test_shards_are_judged_by_what_they_promise_and_the_example_shown_keeps_it():
+    judged, uneven = 0, 0
+    for name in ("shard_contiguous", "balanced_plan"):
+        exercise = EXERCISES[name]
+        for items, world_size in exercise.inputs():
+            shards = exercise.example(items, world_size)
+            assert exercise.fault(shards, items) is None
+            assert len(shards) == world_size
+            for rank in range(world_size):  # one row lost, or read once more
+                changed = [shard.copy() for shard in shards]
+                if changed[rank]:
+                    lost = changed[rank].pop()
+                    assert "is read by no rank" in exercise.fault(changed, items)
+                    changed[rank] += [lost, lost]
+                    assert "is read 2 times" in exercise.fault(changed, items)
+                    judged += 1
+            uneven += len(set(map(len, shards))) > 1
+    assert judged > 1000
+    assert uneven > 300
+
+
+def test_a_plan_is_asked_for_sorted_and_for_alternating_labels_that_round_robin_gets_wrong():
+    exercise, seen = EXERCISES["balanced_plan"], set()
+    for labels, world_size in exercise.inputs():
+        if len(labels) > 20:
+            seen.add(labels == sorted(labels))
+            by_row = [list(range(rank, len(labels), world_size)) for rank in range(world_size)]
+            assert (exercise.fault(by_row, labels) is None) == (labels == sorted(labels))
+    assert seen == {True, False}
+
+
+def test_rows_of_rank_sum_up_and_are_those_of_llmpipe():
+    exercise = EXERCISES["rows_of_rank"]
+    sums = Counter()
+    for num_rows, rank, world_size in exercise.inputs():
+        due = exercise.due(num_rows, rank, world_size)
+        assert due == len(round_robin(num_rows, rank, world_size))
+        sums[num_rows, world_size] += due
+    assert all(total == num_rows for (num_rows, _), total in sums.items())
+    assert max(sums.values()) > 10**18
+
+
+def test_counting_1e18_rows_is_stopped_and_its_input_shown(monkeypatch):
+    monkeypatch.setattr(checks, "MAX_SECONDS", 0.5)
+    result = examine(
+        EXERCISES["rows_of_rank"], lambda n, rank, size: sum(1 for _ in range(rank, n, size))
+    )
+    assert result.state == "wrong"
+    assert "rows_of_rank(1_000_000_000_000_000_001, rank=0, world_size=1)" in result.message
+    assert "stopped after 0.5 s" in result.message
+
+
+def test_a_huge_number_is_made_simpler_without_counting_up_to_it():
+    assert list(simpler(10**18)) == [0, 5 * 10**17, 10**18 - 1]
+    assert list(simpler(0)) == list(simpler(-9)) == []
+
+
+def test_ranks_fail_in_every_way_at_every_place_and_while_others_run():
+    exercise, seen = EXERCISES["run_all"], Counter()
+    for (endings,) in exercise.inputs():
+        due = exercise.due(endings)
+        if "raised" in due:
+            rank, exitcode = map(int, re.findall(r"-?\d+", due["raised"]))
+            assert exitcode == exercise.script(endings)[rank][1]
+            seen[exercise.why(endings).replace(str(rank), "r"), len(due["stopped"])] += 1
+        else:
+            assert all(exercise.WAYS[way][0] == 0 for _, way in endings)
+            seen["results", 0] += 1
+    kinds = {"rank r failed", "signal 9 killed rank r", "rank r delivered no result"}
+    assert seen.keys() == {(kind, count) for kind in kinds for count in range(3)} | {("results", 0)}
+
+
+def test_the_stub_s_launcher_uncommented_is_the_wrong_answer_that_is_tried():
+    source = EXERCISES["run_all"].stub.replace("    #     ", "    ")
+    namespace = {}
+    exec(source.replace("    raise NotImplementedError", ""), namespace)
+    result = examine(EXERCISES["run_all"], namespace["run_all"])
+    wrong = examine(EXERCISES["run_all"], answers_lab3.launcher_of_the_stub)
+    assert result.message == wrong.message
+    assert "exit code 3" in result.message
+
+
+def test_an_error_that_is_a_kind_of_runtime_error_is_not_taken_for_the_launcher_s():
+    def answer(processes, wait):
+        raise RecursionError("rank 0: exit code 3")
+
+    assert "came out   RecursionError" in examine(EXERCISES["run_all"], answer).message
+
+
+@pytest.mark.parametrize("lab", ["Lab3", "Lab4"])
+def test_marks_of_later_labs_are_full_for_the_solutions(lab):
+    ours = marks.mark_file(solutions.__file__, lab)
+    assert (ours["lab"], ours["right"], ours["of"]) == (lab, len(LABS[lab]), len(LABS[lab]))
 
 
 # Marks

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "labs").glob("*.ipynb"))
 UNCOMPARED = "nbval-ignore-output"
 EXERCISES_START = "## Exercises"
+MOST_CELLS = {"Lab3": 80}
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 NBVAL = [sys.executable, "-m", "pytest", "--nbval", "-o", "addopts=", "-p", "no:cacheprovider"]
 
@@ -123,7 +124,7 @@ def test_parameters_are_plain_assignments(path):
 @every_notebook
 def test_cells_are_few_and_short(path):
     notebook = read(path)
-    assert 40 <= len(lesson(notebook)) <= 65
+    assert 40 <= len(lesson(notebook)) <= MOST_CELLS.get(path.stem, 65)
     lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
     assert max(lengths) <= 15
     assert sum(length < 6 for length in lengths) > len(lengths) / 2
@@ -327,7 +328,7 @@ def papermill(path, tmp_path, *parameters, **changes):
     return "".join(map(printed, cells))
 
 
-FIGURES = dict.fromkeys(("Lab1", "Lab2"), ("36,718", "16,859", "2,357,942", "18,421"))
+FIGURES = dict.fromkeys(("Lab1", "Lab2", "Lab3"), ("36,718", "16,859", "2,357,942", "18,421"))
 
 
 @every_notebook

@@ -1,6 +1,7 @@
 """The figures: every number is said in words, nothing is cut off, colours can be told apart."""
 
 import itertools
+import re
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.colors import same_color, to_hex
 from matplotlib.text import Text
 
 from llmpipe.kit import plots
-from llmpipe.kit.figure import GREY, PALETTE, CaptionedFigure
+from llmpipe.kit.figure import GREY, ORANGE, PALETTE, VERMILION, CaptionedFigure
 from llmpipe.ledger import Entry, Ledger
 
 WIKITEXT = Ledger(
@@ -45,6 +46,34 @@ MEASURES = {
 }
 LARGE = {"time": (1234.5, 3e-5), "time to first batch": (98765.4, 1e-3), "ids lost": (10**9, 0)}
 UNITS = {"time": "s", "peak memory": "MB", "time to first batch": "s", "ids lost": "ids"}
+
+
+def spans_of(world_size, num_steps):
+    """A start, then steps of three kinds each and a short wait, of lengths that differ."""
+    rng, spans = np.random.default_rng(0), []
+    for rank in range(world_size):
+        now = 0.3 + rank / 100
+        spans.append((rank, "start-up", 0.0, now))
+        for what in ("read", "tokenize", "yield") * num_steps:
+            took = (rng.random() + 0.1) / num_steps
+            spans.append((rank, what, now, now + took))
+            now += took + (what == "yield") * 0.01 / num_steps
+    return spans
+
+
+def dealt(num_documents, world_size):
+    """Documents read in turn, one by each rank."""
+    return (np.arange(num_documents)[:, None] % world_size == np.arange(world_size)).astype(int)
+
+
+def with_faults(times_read):
+    """Document 3 read by nobody, 5 by two ranks, 7 twice by one."""
+    times_read[3], times_read[5], times_read[7] = 0, 0, times_read[7] * 2
+    times_read[5, :2] = 1
+    return times_read
+
+
+LENGTHS = RNG.lognormal(5.5, 0.7, 25_000).astype(int) + 10
 
 # Each figure of typical and of awkward numbers, and what its caption has to say.
 FIGURES = {
@@ -219,6 +248,169 @@ FIGURES = {
         lambda: plots.labs_compared({"ids lost": dict.fromkeys(["classic", *LABS], 0)}, UNITS),
         ["ids lost (ids): classic: 0, Lab 1"],
     ),
+    "map of lab 4": (
+        lambda: plots.pipeline_map({"load", "tokenize", "labels", "pad", "batch", "shard"}),
+        ["row padded to T ids -> batch", "load, tokenize, batch, shard, labels, pad."],
+    ),
+    "time line": (
+        lambda: plots.time_line(
+            [(0, "start-up", 0, 0.5), (1, "start-up", 0, 0.25)] * 1
+            + [(1, "read", 0.25, 0.5), (0, "read", 0.5, 1), (0, "tokenize", 1, 3)]
+        ),
+        [
+            "seconds of all ranks together: start-up 0.75, read 0.75, tokenize 2",
+            "rank 1 ends first, after 0.5 s, rank 0 last, after 3 s",
+        ],
+    ),
+    "time line, short spans": (lambda: plots.time_line(spans_of(4, 1500)), ["tokenize", "yield"]),
+    "time line, nine ranks": (lambda: plots.time_line(spans_of(9, 40)), ["start-up 3.06"]),
+    "time line, more ranks than can be named": (
+        lambda: plots.time_line(spans_of(64, 3)),
+        ["read", "rank"],
+    ),
+    "time line, two ranks that did nothing": (
+        lambda: plots.time_line(
+            [(1, f"kind {i} of what was done", i * 3600, i * 3600 + 3600) for i in range(7)], 3
+        ),
+        ["kind 6 of what was done 3,600; rank 1 ends first, after 25,200 s"],
+    ),
+    "time line, no time": (lambda: plots.time_line([(0, "read", 0, 0)]), ["read 0"]),
+    "rank bars": (
+        lambda: plots.rank_bars([500, 500], [60_000, 61_234], [2.1e6, 2.05e6]),
+        ["rank 1: 500 rows, 61,234 ids, 2.05 M ids/s"],
+    ),
+    "rank bars, nine ranks": (
+        lambda: plots.rank_bars([18359] * 9, [1_178_971] * 9, [2.36e6 * i for i in range(9)]),
+        ["rank 0: 18,359 rows, 1,178,971 ids, 0 M ids/s", "rank 8"],
+    ),
+    "rank bars, nothing": (lambda: plots.rank_bars([0], [0], [0]), ["rank 0: 0 rows, 0 ids"]),
+    "rank bars, far apart": (
+        lambda: plots.rank_bars([1, 10**9, 0, 3], [10**12, 0, 0, 1], [1e9, 1, 0, 0]),
+        ["rank 1: 1,000,000,000 rows, 0 ids"],
+    ),
+    "coverage": (
+        lambda: plots.coverage_map(dealt(12, 2)),
+        ["12 documents, 2 ranks: 12 read exactly once, 0 missing, 0 read more than once; a rank"],
+    ),
+    "coverage, faults": (
+        lambda: plots.coverage_map(with_faults(dealt(12, 4))),
+        ["12 documents, 4 ranks: 9 read exactly once, 1 missing (3), 2 read more than once (5, 7)"],
+    ),
+    "coverage, many": (
+        lambda: plots.coverage_map(with_faults(dealt(36_718, 9))),
+        ["36,718 documents, 9 ranks: 36,715 read exactly once, 1 missing (3), 2 read more than"],
+    ),
+    "coverage, none": (
+        lambda: plots.coverage_map(np.zeros((7, 1), int)),
+        ["7 missing (0, 1, 2, 3, 4, ...)", "a rank reads 0 to 0 of them"],
+    ),
+    "coverage, all by all of many ranks": (
+        lambda: plots.coverage_map(np.ones((10**6, 64), bool)),
+        ["1,000,000 read more than once (0, 1, 2, 3, 4, ...)"],
+    ),
+    "amplification": (
+        lambda: plots.read_amplification(
+            {"every rank reads all": 42_400_000, "row groups": 21e6, "lanes": 10.7e6}, 10_600_000
+        ),
+        [
+            "of a split of 10.6 MB: every rank reads all: 42.4 MB, 4.00 times the split",
+            "lanes: 10.7 MB, 1.01 times the split",
+        ],
+    ),
+    "amplification, less than once": (
+        lambda: plots.read_amplification({"one column": 500}, 1000),
+        ["0.50 times the split"],
+    ),
+    "amplification, nine ways": (
+        lambda: plots.read_amplification({f"way {i} to deal": i * 10**9 for i in range(9)}, 10**9),
+        ["way 8 to deal: 8,000 MB, 8.00 times the split"],
+    ),
+    "scaling": (
+        lambda: plots.scaling([4, 2, 1], [4.2e6, 4.1e6, 2.4e6], 2, 0.17, [4, 2, 1]),
+        [
+            "speed-up over one rank: 1: 1.00, 2: 1.71, 4: 1.75; 2 cores",
+            "Amdahl's law, 17.0% serial: 1.71 with 4 ranks; predicted: 1: 1, 2: 2, 4: 4",
+        ],
+    ),
+    "scaling, slower": (
+        lambda: plots.scaling([1, 2, 3, 4, 9], [2.4, 1.9, 1.8, 1.2, 0.9], 2, 1),
+        ["9: 0.38"],
+    ),
+    "scaling, more cores than ranks": (
+        lambda: plots.scaling([1, 8, 9], [1, 6.5, 7], 16, predicted=[1, 9.25, 100]),
+        ["16 cores; predicted: 1: 1, 8: 9.25, 9: 100"],
+    ),
+    "scaling, one rank": (lambda: plots.scaling([1], [5], 1), ["1: 1.00; 1 core"]),
+    "threads or processes": (
+        lambda: plots.threads_or_processes(
+            {
+                "1 process, 1 thread": 2.4e6,
+                "1 process, 2 threads": 2.9e6,
+                "2 processes, 1 thread each": 4.5e6,
+            }
+        ),
+        ["ids/s: 1 process, 1 thread: 2.4 M; 1 process, 2 threads: 2.9 M, 1.21 times"],
+    ),
+    "label shares": (
+        lambda: plots.label_shares(
+            {"contiguous": [0, 0, 1, 1], "lanes in turn": [0.5, 0.498, 0.503, 0.5]}, overall=0.5
+        ),
+        ["contiguous: 0%, 0%, 100%, 100%; lanes in turn: 50%, 49.8%, 50.3%, 50%; in all 50%"],
+    ),
+    "label shares, unlike panels": (
+        lambda: plots.label_shares(
+            {"contiguous": [0.99999] * 9, "round robin": [1 / 3], "a": [0.00274, 0.5], "b": [1]}
+        ),
+        ["99.9%, 99.9%; round robin: 33.3%; a: 0.274%, 50%; b: 100%; in all"],
+    ),
+    "label shares, one worker": (lambda: plots.label_shares({"all": [0]}), ["all: 0%; in all 0%"]),
+    "lengths and cuts": (
+        lambda: plots.lengths_and_cuts(LENGTHS, [64, 128, 256, 512]),
+        ["25,000 reviews of", "longer than 64: 98.", "512: 15."],
+    ),
+    "lengths and cuts, close": (
+        lambda: plots.lengths_and_cuts(LENGTHS, [2000, 250, 256, 260, 262, 262]),
+        ["250: 50.", "262: 48.", "2,000: 0.1"],
+    ),
+    "lengths and cuts, one review": (
+        lambda: plots.lengths_and_cuts([7], [512]),
+        ["1 reviews of 7 to 7 ids, median 7; longer than 512: 0%"],
+    ),
+    "lengths and cuts, empty and very long": (
+        lambda: plots.lengths_and_cuts([0, 5, 5, 10**6], [1, 3]),
+        ["1: 75%, 3: 75%"],
+    ),
+    "padding": (
+        lambda: plots.padding_costs(
+            {"fixed": 0.62, "dynamic": 0.41, "bucketed": 0.048},
+            {"fixed": 14.2, "dynamic": 22.5, "bucketed": 40_300},
+        ),
+        ["fixed: 62% padding, 14.2 samples/s", "bucketed: 4.8% padding, 40,300 samples/s"],
+    ),
+    "padding, none": (lambda: plots.padding_costs({"fixed": 0}, {"fixed": 0}), ["0% padding"]),
+    "cost by length": (
+        lambda: plots.cost_by_length([512, 64, 128], [50.5, 410, 220], [0.09, 0.97, 0.86]),
+        ["64: 410 samples/s, 97% of the reviews cut; 128: 220", "512: 50.5 samples/s, 9% of"],
+    ),
+    "cost by length, large": (
+        lambda: plots.cost_by_length([64, 1024], [1_234_567, 654_321], [0.99999, 0.1234]),
+        ["64: 1.23 M samples/s, 99.9%"],
+    ),
+    "cost by length, one": (lambda: plots.cost_by_length([512], [0], [0]), ["512: 0 samples/s"]),
+    "accuracy": (
+        lambda: plots.accuracy_curves(
+            {"contiguous": [(10, 0.5), (20, 0.52)], "shuffled": [(10, 0.6), (20, 0.86)]}
+        ),
+        ["contiguous: 10: 50%, 20: 52%; shuffled: 10: 60%, 20: 86%; guessing: 50%"],
+    ),
+    "accuracy, as many curves as there are colours": (
+        lambda: plots.accuracy_curves(
+            {f"strategy number {i}": [(s * 1000, i * s / 48) for s in range(9)] for i in range(7)},
+            chance=0.1,
+        ),
+        ["strategy number 6: 0: 0%, 1,000: 12.5%", "8,000: 100%; guessing: 10%"],
+    ),
+    "accuracy, one point": (lambda: plots.accuracy_curves({"a": [(0, 0.5)]}), ["a: 0: 50%"]),
 }
 
 
@@ -284,7 +476,9 @@ def test_axes_are_labelled(drawn):
         if axes.axison:
             assert axes.get_xlabel()
             named = {text.get_text() for text in axes.get_yticklabels()}
-            assert axes.get_ylabel() or any(not name[:1].isdigit() for name in named)
+            assert axes.get_ylabel() or any(
+                not name or re.search("[a-z]{2}", name) for name in named
+            )
 
 
 def test_colours_are_of_the_palette_and_go_with_a_hatch_or_marker(drawn):
@@ -335,7 +529,7 @@ def test_the_map_is_the_same_in_every_lab_but_for_what_is_lit():
     assert said[0] == said[1]
     for word in ("documents", "token ids", "blocks of T ids", "batch (B, T)"):
         assert word in said[0]
-    for word in ("shard", "rank", "rolling buffer", "ledger", "remainder"):
+    for word in ("shard", "rank", "labels", "rolling buffer", "pad", "ledger", "remainder"):
         assert any(word in text for text in said[0])
 
 
@@ -385,6 +579,72 @@ def test_the_rate_between_samples_is_what_came_between_them():
     assert figure.axes[1].lines[0].get_xdata().tolist() == [0, 1, 3, 3.5]
 
 
+def test_the_height_of_a_colour_is_its_part_of_the_time():
+    spans = [(1, "read", 0, 1)]
+    # A thousand pairs, each shorter than a pixel: a quarter of the time is read, the rest is not.
+    for step in range(1000):
+        begin = 1 + step * 0.004
+        spans += [(1, "read", begin, begin + 0.001), (1, "tokenize", begin + 0.001, begin + 0.004)]
+    (axes,) = plots.time_line(spans).axes
+    height = {}
+    for patch in axes.patches:
+        top, edges, bottom = patch.get_data()
+        height.setdefault(patch.get_facecolor(), []).append(bottom - top)
+    (no_read, read), (no_tokenize, tokenize) = height.values()
+    assert not no_read.any()  # rank 0 did nothing
+    assert not no_tokenize.any()
+    column = edges[1] - edges[0]
+    assert read.sum() * column == pytest.approx(0.8 * 2)
+    assert tokenize.sum() * column == pytest.approx(0.8 * 3)
+    started = edges[1:] <= 1
+    assert started.any()
+    assert read[started] == pytest.approx(0.8)
+    assert not tokenize[started].any()
+    later = edges[:-1] >= 1
+    assert (read + tokenize)[later] == pytest.approx(0.8)
+    assert read[later].max() < 0.4
+
+
+def test_one_missing_document_among_many_is_seen():
+    times_read = dealt(100_000, 4)
+    for fault, colour, place in ((0, VERMILION, 123), (2, ORANGE, 99_999)):
+        times_read[place] *= fault
+        (axes,) = plots.coverage_map(times_read).axes
+        (strip,) = [p for p in axes.patches if same_color(p.get_facecolor()[:3], colour)]
+        bottom, edges, top = strip.get_data()
+        (marked,) = np.flatnonzero(top - bottom)
+        assert edges[marked] < place < edges[marked + 1]
+    counted = "99,998 read exactly once, 1 missing (123), 1 read more than once (99999)"
+    assert counted in plots.coverage_map(times_read).caption
+
+
+def test_documents_dealt_in_turn_look_evenly_dealt():
+    for num_documents, world_size in ((250, 4), (36_718, 9), (1000, 7)):
+        (axes,) = plots.coverage_map(dealt(num_documents, world_size)).axes
+        (mesh,) = axes.collections
+        shares = np.asarray(mesh.get_array()).reshape(world_size, -1)
+        assert np.allclose(shares[:, :-1], 1 / world_size)
+        assert 50 <= shares.shape[1] <= 100
+
+
+def test_titles_of_ranks_say_no_more_than_the_numbers():
+    for figure, title in (
+        (plots.rank_bars([1, 1], [5, 5], [1, 2]), "2 ranks: 5 ids each"),
+        (plots.rank_bars([1, 1], [6, 4], [1, 1]), "20.00% below to 20.00% above their mean"),
+        (plots.coverage_map([[1], [1]]), "Each of 2 documents is read exactly once"),
+        (plots.coverage_map([[1], [0]]), "Of 2 documents: 1 missing, 0 read more than once"),
+        (plots.read_amplification({"a": 4, "b": 1}, 1), "a: 4.00 times the split; b: 1.00 times"),
+        (plots.read_amplification({"a": 4, "b": 4}, 1), "a: 4.00 times the split"),
+        (plots.scaling([1, 4], [10, 5], 2), "4 ranks on 2 cores: 0.50 times one rank's throughput"),
+        (plots.label_shares({"a": [0.5], "b": [0, 1]}), "b: 2 of 2 workers see one class only"),
+        (plots.label_shares({"a": [0.5], "b": [0.01]}), "Every worker sees both classes"),
+        (plots.accuracy_curves({"a": [(2, 0.9), (1, 0.5)]}), "a ends at 90% right"),
+        (plots.accuracy_curves({"a": [(1, 0.5)], "b": [(1, 0.5)]}), "a ends at 50% right"),
+        (plots.padding_costs({"a": 0.5, "b": 0.5}, {"a": 1, "b": 2}), "a: 50% of the ids are"),
+    ):
+        assert title in figure.get_suptitle()
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -419,6 +679,53 @@ def test_the_rate_between_samples_is_what_came_between_them():
             r"'ids lost' is of \['b'\], the first measure of \['a'\]",
         ),
         (lambda: plots.labs_compared({"rows": {"a": 1}}, UNITS), "no unit for 'rows'"),
+        (lambda: plots.time_line([]), "at least one"),
+        (lambda: plots.time_line([(2, "read", 0, 1)], 2), r"rank must be in \[0, 2\), got 2"),
+        (lambda: plots.time_line([(-1, "read", 0, 1)], 2), "got -1"),
+        (lambda: plots.time_line([(0, "read", 2, 1)]), "'read' of rank 0 goes from 2 s to 1 s"),
+        (lambda: plots.time_line([(0, "read", -1, 1)]), "from -1 s"),
+        (
+            lambda: plots.time_line([(0, "yield", 1, 3), (0, "read", 0, 2)]),
+            "rank 0 does 'read' until 2 s, but 'yield' from 1 s",
+        ),
+        (lambda: plots.time_line([(0, str(i), i, i) for i in range(8)]), "at most 7 kinds"),
+        (lambda: plots.rank_bars([1], [1, 2], [1]), "rows 1, ids 2, ids_per_s 1"),
+        (lambda: plots.rank_bars([], [], []), "at least one"),
+        (lambda: plots.coverage_map([1, 2]), r"int64 of shape \(2,\)"),
+        (lambda: plots.coverage_map([[0.5]]), r"float64 of shape \(1, 1\)"),
+        (lambda: plots.coverage_map(np.zeros((0, 2), int)), r"shape \(0, 2\)"),
+        (lambda: plots.coverage_map([[-1]]), "got -1 and 100"),
+        (lambda: plots.coverage_map([[1]], num_bins=0), "got 1 and 0"),
+        (lambda: plots.read_amplification({}, 1), "at least one"),
+        (lambda: plots.read_amplification({"a": 1}, 0), "split_bytes must be 1 or more, got 0"),
+        (lambda: plots.scaling([1, 2], [1.0], 2), "num_ranks 2, rates 1"),
+        (lambda: plots.scaling([1], [1.0], 2, predicted=[]), "predicted 0"),
+        (lambda: plots.scaling([2, 4], [1.0, 2.0], 2), r"1 among them, got \[2, 4\]"),
+        (lambda: plots.scaling([1, 1], [1.0, 2.0], 2), "must be different"),
+        (lambda: plots.scaling([1, 2], [0.0, 2.0], 2), r"got \[0.0, 2.0\] and 2"),
+        (lambda: plots.scaling([1, 2], [1.0, -2.0], 2), "rates of 0 or more"),
+        (lambda: plots.scaling([1, 2], [1.0, 2.0], 0), "and 0"),
+        (lambda: plots.scaling([1, 2], [1.0, 2.0], 2, serial_share=2), "serial_share must be in"),
+        (lambda: plots.threads_or_processes({}), "at least one"),
+        (lambda: plots.label_shares({}), "at least one"),
+        (lambda: plots.label_shares({"contiguous": []}), "contiguous 0"),
+        (lambda: plots.label_shares({"a": [50]}), r"a must be in \[0, 1\], got 50"),
+        (lambda: plots.label_shares({"a": [0.5]}, overall=-1), "overall must be in"),
+        (lambda: plots.lengths_and_cuts([], [1]), "lengths 0, max_lengths 1"),
+        (lambda: plots.lengths_and_cuts([1], []), r"lengths 1, max_lengths 0"),
+        (lambda: plots.lengths_and_cuts([-1], [5]), "got one of -1"),
+        (lambda: plots.lengths_and_cuts([5], [0, 5]), r"max_lengths .* got \[0, 5\]"),
+        (lambda: plots.padding_costs({}, {}), "at least one"),
+        (lambda: plots.padding_costs({"a": 0}, {"b": 1}), r"of \['a'\], samples_per_s of \['b'\]"),
+        (lambda: plots.padding_costs({"a": 62}, {"a": 1}), "padding_ratios must be in .* got 62"),
+        (lambda: plots.cost_by_length([1], [1], []), "truncated_ratios 0"),
+        (lambda: plots.cost_by_length([1], [1], [2]), "truncated_ratios must be in"),
+        (lambda: plots.cost_by_length([8, 8], [1, 1], [0, 0]), r"different .* got \[8, 8\]"),
+        (lambda: plots.cost_by_length([0], [1], [0]), r"above 0, got \[0\]"),
+        (lambda: plots.accuracy_curves({}), "at least one"),
+        (lambda: plots.accuracy_curves({"a": []}), "a 0"),
+        (lambda: plots.accuracy_curves({"a": [(1, 86)]}), "a must be in .* got 86"),
+        (lambda: plots.accuracy_curves({"a": [(1, 1)]}, chance=50), "chance must be in"),
     ],
 )
 def test_numbers_that_do_not_fit_together_are_refused(call, said):

@@ -1,8 +1,13 @@
+import fcntl
+import json
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -11,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from share_jobs import collect_ids
-from streaming_shard_gpt2 import PRELOAD, Settings, Share
 
 from llmpipe import Ledger, QualityFilter, World, load_tokenizer, open_source, run_ranks
+from llmpipe.kit.rank_jobs import PRELOAD, Settings, stream_batches
 from llmpipe.launch import RankError
+from llmpipe.shares import STRATEGIES
 
 SCRIPT = Path(__file__).parents[1] / "labs" / "streaming_shard_gpt2.py"
 
@@ -25,16 +31,22 @@ def run(*options, **settings):
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
-def settings_for(source, **changes):
-    options = {"block_size": 128, "batch_size": 4, "num_rows": None, "max_batches": None}
-    return Settings(source, load_tokenizer("gpt2"), **{**options, **changes})
+def settings_for(source, num_rows=None, **changes):
+    return Settings(source.parts("train", num_rows), load_tokenizer("gpt2"), **changes)
+
+
+def quiet(message):
+    pass
 
 
 def test_four_ranks_go_through_all_of_the_sample():
     done = run("--num-rows", 20_000)
     assert done.returncode == 0, done.stderr
     for expected in (
-        "data       wikitext-103, from sample",
+        "data       wikitext-103 from sample",
+        "strategy   parts; ranks of unequal length: go on",
+        "start-up",
+        "steady state",
         "tokenizer  gpt2, from sample, by gigatoken",
         "4 processes on",
         "shape (4, 128)",
@@ -44,43 +56,148 @@ def test_four_ranks_go_through_all_of_the_sample():
         assert expected in done.stdout, done.stdout
     for rank in range(4):
         assert re.search(rf"^rank {rank}  batch +1  shape", done.stdout, re.MULTILINE)
-    table = re.findall(r"^ +(\d)  +([\d,]+) .*$", done.stdout, re.MULTILINE)
+    table = re.findall(r"^ +(\d) +[\d,]+ +[\d.]+ +([\d,]+) .*$", done.stdout, re.MULTILINE)
     assert [rank for rank, _ in table] == ["0", "1", "2", "3"]
     assert sum(int(rows.replace(",", "")) for _, rows in table) == 20_000
     assert done.stderr == ""
 
 
-def test_batches_stop_every_rank_and_the_rest_is_accounted_for():
-    done = run("--workers", 2, "--num-rows", 20_000, "--batches", 3, "--block-size", 64)
+def test_batches_stop_every_rank_and_json_has_the_figures(tmp_path):
+    file = tmp_path / "figures.json"
+    options = ("--num-rows", 20_000, "--batches", 3, "--block-size", 64, "--json", file)
+    done = run("--workers", 2, *options)
     assert done.returncode == 0, done.stderr
-    assert "stopped early" in done.stdout
-    batches = re.findall(r"^ +\d +[\d,]+ +[\d,]+ +(\d+) +([\d,]+)", done.stdout, re.MULTILINE)
-    assert batches == [("3", "768"), ("3", "768")]
+    report = json.loads(file.read_text())
+    assert [(rank["batches"], rank["ids"]) for rank in report["ranks"]] == [(3, 768), (3, 768)]
+    assert report["totals"]["ids"] == 1536
+    assert report["totals"]["alone_rows"] == 20_000
+    assert report["configuration"]["strategy"].startswith("parts")
+    for rank in report["ranks"]:
+        assert Ledger.from_dicts(rank["ledger"])["chunk", "ids"].num_out == 768
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+@pytest.mark.parametrize("strategy", ["rows", "contiguous"])
+def test_a_strategy_reads_all_rows_once_and_says_what_it_read(strategy, tmp_path):
+    file = tmp_path / "figures.json"
+    done = run("--strategy", strategy, "--num-rows", 10_000, "--workers", 3, "--json", file)
+    assert done.returncode == 0, done.stderr
+    ranks = json.loads(file.read_text())["ranks"]
+    assert sum(rank["own_rows"] for rank in ranks) == 10_000
+    rows_read = [rank["rows_read"] for rank in ranks]
+    if strategy == "rows":
+        assert rows_read == [10_000] * 3
+    else:
+        assert 10_000 <= sum(rows_read) < 10_000 + 2 * 3 * 1000
+    assert f"strategy   {strategy};" in done.stdout
+
+
+@pytest.mark.parametrize("uneven", ["shortest", "pad"])
+def test_uneven_ranks_end_together(uneven, tmp_path, monkeypatch):
+    """One part more for rank 0: three parts of the sample, two ranks."""
+    monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
+    file = tmp_path / "figures.json"
+    options = ("--num-rows", 10_000, "--workers", 2, "--json", file, "--uneven")
+    done = run(*options, uneven)
+    assert done.returncode == 0, done.stderr
+    ranks = json.loads(file.read_text())["ranks"]
+    ledger = sum((Ledger.from_dicts(rank["ledger"]) for rank in ranks), Ledger()).check()
+    settings = settings_for(open_source("wikitext-103"), num_rows=10_000)
+    alone = [stream_batches(World(rank, 2), quiet, settings)["batches"] for rank in range(2)]
+    batches = [rank["batches"] for rank in ranks]
+    assert alone[0] != alone[1]
+    if uneven == "shortest":
+        assert batches == [min(alone)] * 2
+        assert ledger["batch", "ids"].dropped["uneven ranks"] == 4 * 128
+    else:
+        longest = max(alone) + 1  # the remainder, padded, is a batch of its own
+        assert max(alone) <= batches[0] == batches[1] <= longest
+        assert ledger["batch", "ids"].added["uneven ranks"] > 0
+
+
+def test_without_parts_enough_it_deals_rows(tmp_path):
+    file = write(tmp_path / "one.parquet", ["word " * 400] * 8)
+    done = run("--dataset", file, "--block-size", 16, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "strategy   rows;" in done.stdout
+    done = run("--dataset", file, "--block-size", 16, "--workers", 2, "--strategy", "parts")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ +1 +0 +0.00 +0 +0 +0 +0 ", done.stdout, re.MULTILINE), done.stdout
+
+
+def torchrun(*options, nproc=4):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={nproc}", str(SCRIPT), *map(str, options)]
+    environment = {**os.environ, "LLMPIPE_SOURCE": "sample", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_torchrun_starts_the_same_ranks(tmp_path):
+    files = tmp_path / "ours.json", tmp_path / "torchrun.json"
+    options = ("--num-rows", 12_000, "--uneven", "shortest", "--json")
+    ours, theirs = run(*options, files[0]), torchrun(*options, files[1])
+    assert ours.returncode == theirs.returncode == 0, theirs.stderr
+    ours, theirs = (json.loads(file.read_text()) for file in files)
+    for name in ("rank", "batches", "ids", "own_rows", "rows_read", "bytes_read", "ledger"):
+        assert [rank[name] for rank in theirs["ranks"]] == [rank[name] for rank in ours["ranks"]]
+    assert theirs["configuration"] == ours["configuration"]
+    assert len(theirs["ranks"]) == 4
+
+
+def test_a_rank_of_torchrun_that_fails_ends_all_with_its_error(tmp_path):
+    texts = ["word " * 40] * 2000
+    texts[801] = None
+    done = torchrun("--dataset", write(tmp_path / "null.parquet", texts), nproc=2)
+    assert done.returncode != 0
+    assert "error: part 0 of" in done.stderr
+    assert "column 'text' is null" in done.stderr
+
+
+def test_on_a_terminal_each_rank_has_a_bar():
+    master, slave = pty.openpty()
+    command = [sys.executable, str(SCRIPT), "--num-rows", "30000", "--workers", "3"]
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "PYTEST_VERSION"},
+        "LLMPIPE_SOURCE": "sample",
+    }
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=environment)
+    os.close(slave)
+    drawn = b""
+    while True:
+        try:
+            drawn += os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+    os.close(master)
+    out = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 0
+    for rank in range(3):
+        assert re.search(rf"rank {rank}: +100%.*rows", drawn.decode()), drawn.decode()
+        assert len(re.findall(rf"^rank {rank}  batch", out, re.MULTILINE)) == 1
 
 
 def test_verbose_logs_with_the_rank():
     done = run("--workers", 2, "--num-rows", 2000, "--verbose")
     assert done.returncode == 0, done.stderr
     for rank in range(2):
-        assert re.search(rf"INFO rank {rank} llmpipe\.sharding: rank {rank} reads", done.stderr)
+        line = rf"INFO rank {rank} llmpipe\.labs: rank {rank} of 2 reads by rows"
+        assert re.search(line, done.stderr), done.stderr
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4, 9])
 def test_the_ledger_of_all_ranks_is_that_of_one(world_size, monkeypatch):
     monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
     settings = settings_for(open_source("wikitext-2"), num_rows=5000)
-    ledgers = []
-    for rank in range(world_size):
-        share = Share(World(rank, world_size), settings)
-        ids = sum(batch.numel() for batch in share)
-        assert ids == share.ledger["batch", "ids"].num_out
-        ledgers.append(share.ledger)
-    total = sum(ledgers, Ledger())
-    alone = Share(World(), settings)
-    list(alone)
+    results = [
+        stream_batches(World(rank, world_size), quiet, settings) for rank in range(world_size)
+    ]
+    total = sum((Ledger.from_dicts(result["ledger"]) for result in results), Ledger())
+    alone = Ledger.from_dicts(stream_batches(World(), quiet, settings)["ledger"])
     for key in (("filter", "documents"), ("tokenize", "ids")):
-        assert total[key] == alone.ledger[key]
-    assert total["chunk", "ids"].num_in == alone.ledger["chunk", "ids"].num_in
+        assert total[key] == alone[key]
+    assert total["chunk", "ids"].num_in == alone["chunk", "ids"].num_in
+    assert sum(result["ids"] for result in results) == total["chunk", "ids"].num_out
 
 
 def test_four_ranks_give_the_ids_of_one_process_on_wikitext_2(wikitext_2):
@@ -90,26 +207,27 @@ def test_four_ranks_give_the_ids_of_one_process_on_wikitext_2(wikitext_2):
     kept, _ = QualityFilter(min_chars=40)(wikitext_2)
     whole = gpt2.encode(kept["text"]).ids
     assert len(whole) == 2_357_942
-    everything = np.concatenate([part for ids, rest, _ in results for part in (ids, rest)])
+    everything = np.concatenate([ids for ids, _ in results])
     assert np.array_equal(np.sort(everything), np.sort(whole))
     # Row group g of 1,000 rows belongs to rank g % 4: there, the very same ids in order.
-    for rank, (ids, remainder, _) in enumerate(results):
+    for rank, (ids, _) in enumerate(results):
         groups = range(rank * 1000, wikitext_2.num_rows, 4000)
         own = pa.concat_tables([wikitext_2.slice(start, 1000) for start in groups])
         expected = gpt2.encode(QualityFilter(min_chars=40)(own)[0]["text"]).ids
-        assert np.array_equal(np.concatenate((ids, remainder)), expected)
-    total = sum((Ledger.from_dicts(ledger) for _, _, ledger in results), Ledger()).check()
+        assert np.array_equal(ids, expected)
+    total = sum((Ledger.from_dicts(ledger) for _, ledger in results), Ledger()).check()
     assert total["tokenize", "ids"].num_out == 2_357_942
 
 
-def test_four_ranks_give_the_ids_of_one_process_on_the_sample(monkeypatch):
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_four_ranks_give_the_ids_of_one_process_on_the_sample(strategy, monkeypatch):
     monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
-    settings = settings_for(open_source("wikitext-2"), num_rows=20_000)
-    alone, rest, _ = collect_ids(World(), None, settings)
+    settings = settings_for(open_source("wikitext-2"), num_rows=20_000, strategy=strategy)
+    alone, _ = collect_ids(World(), quiet, settings)
     results = run_ranks(collect_ids, 4, settings, preload=PRELOAD)
-    everything = np.concatenate([part for ids, rest, _ in results for part in (ids, rest)])
-    assert np.array_equal(np.sort(everything), np.sort(np.concatenate((alone, rest))))
-    assert all(len(ids) for ids, _, _ in results)
+    everything = np.concatenate([ids for ids, _ in results])
+    assert np.array_equal(np.sort(everything), np.sort(alone))
+    assert all(len(ids) for ids, _ in results)
 
 
 def write(path, texts):
@@ -137,11 +255,12 @@ def test_a_corpus_without_a_batch_is_an_error_with_its_figures(tmp_path, case):
 
 
 def test_a_bad_row_in_one_rank_names_the_rank(tmp_path):
-    """The others' rows are fine; the error must not count rows as if there were one rank."""
     texts = ["word " * 40] * 2000
     texts[801] = None
-    settings = settings_for(open_source(write(tmp_path / "null.parquet", texts)))
-    with pytest.raises(RankError, match=r"in the share of rank 1 of 4: row 200 of column 'text'"):
+    source = open_source(write(tmp_path / "null.parquet", texts))
+    settings = settings_for(source, strategy="rows")
+    message = r"by rows for rank 1 of 4: row 200 of column 'text' is null"  # of its own rows
+    with pytest.raises(RankError, match=message):
         run_ranks(collect_ids, 4, settings, preload=PRELOAD)
 
 
@@ -155,6 +274,8 @@ BAD = {
     "block size": (["--block-size", 0], 2, "must be an integer of 1 or more, got '0'"),
     "workers": (["--workers", "two"], 2, "must be an integer of 1 or more, got 'two'"),
     "batches": (["--batches", -3], 2, "must be an integer of 1 or more, got '-3'"),
+    "strategy": (["--strategy", "columns"], 2, "invalid choice: 'columns'"),
+    "json": (["--json", "no/such/x.json"], 2, "there is no folder for no/such/x.json"),
     "source": (["--dataset", "wikitext-5"], 1, "error: unknown source 'wikitext-5'; known are"),
     "file": (["--dataset", "no/such.parquet"], 1, "error: there is no file no/such.parquet"),
     "tokenizer": (["--tokenizer", "gpt5"], 1, "error: 'gpt5' is neither a short name"),
@@ -186,7 +307,7 @@ def test_a_bad_row_stops_all_ranks_and_is_named(tmp_path, case):
     done = run("--dataset", write(tmp_path / "bad.parquet", texts), "--workers", 2)
     assert done.returncode == 1
     assert message in done.stderr
-    assert "in the share of rank 0 of 1" in done.stderr
+    assert "for rank 0 of 1" in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
@@ -241,6 +362,11 @@ def test_help_reads_well():
         "--batches",
         "--block-size",
         "--batch-size",
+        "--num-rows",
+        "--strategy",
+        "--uneven",
+        "--json",
         "--verbose",
+        "torchrun",
     ):
         assert option in done.stdout

@@ -7,8 +7,9 @@ Their code is in a module a lab; `BUGS` holds them all by name.
 
 from __future__ import annotations
 
-from llmpipe.kit import bugs_lab1, bugs_lab2
+from llmpipe.kit import bugs_lab1, bugs_lab2, bugs_lab3, bugs_lab4
 from llmpipe.kit.bug import Bug
+from llmpipe.kit.bug_padding import attention_mask, logits_by_padding
 from llmpipe.kit.bugs_lab1 import (
     REMAINDER_LOST,
     group,
@@ -24,12 +25,37 @@ from llmpipe.kit.bugs_lab2 import (
     resumed_after,
     rows_read,
 )
+from llmpipe.kit.bugs_lab3 import (
+    RankEnd,
+    RowsByRank,
+    batches_to_train,
+    documents_read,
+    rows_by_rank,
+    rows_kept,
+    steps_by_rank,
+    world_of,
+)
+from llmpipe.kit.bugs_lab4 import (
+    class_counts,
+    control_ids_written,
+    pieces,
+    positives_by_rank,
+    rows_of_rank,
+    tokenizer_for_reviews,
+)
 
 __all__ = [
     "BUGS",
     "REMAINDER_LOST",
     "Bug",
+    "RankEnd",
+    "RowsByRank",
     "aliased_state",
+    "attention_mask",
+    "batches_to_train",
+    "class_counts",
+    "control_ids_written",
+    "documents_read",
     "emit_before_refill",
     "every_worker_reads_all",
     "group",
@@ -37,8 +63,18 @@ __all__ = [
     "ids_lost",
     "join",
     "join_seconds",
+    "logits_by_padding",
+    "pieces",
+    "positives_by_rank",
     "resumed_after",
+    "rows_by_rank",
+    "rows_kept",
+    "rows_of_rank",
     "rows_read",
+    "steps_by_rank",
+    "tokenizer_for_reviews",
+    "world_of",
 ]
 
-BUGS = {bug.name: bug for bug in (*bugs_lab1.BUGS, *bugs_lab2.BUGS)}
+LABS = (bugs_lab1, bugs_lab2, bugs_lab3, bugs_lab4)
+BUGS = {bug.name: bug for lab in LABS for bug in lab.BUGS}

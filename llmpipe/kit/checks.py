@@ -21,13 +21,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmpipe.kit import checks_lab1, checks_lab2
+from llmpipe.kit import checks_lab1, checks_lab2, checks_lab3, checks_lab4
 from llmpipe.kit.exercise import Attempt, Exercise
 from llmpipe.metrics import resident_bytes
 
 LABS: dict[str, tuple[Exercise, ...]] = {
     "Lab1": checks_lab1.EXERCISES,
     "Lab2": checks_lab2.EXERCISES,
+    "Lab3": checks_lab3.EXERCISES,
+    "Lab4": checks_lab4.EXERCISES,
 }
 EXERCISES = {exercise.name: exercise for lab in LABS.values() for exercise in lab}
 

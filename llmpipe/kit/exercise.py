@@ -134,7 +134,7 @@ def simpler(value: Any) -> Iterator[Any]:
                 for smaller in simpler(part):
                     yield [*value[:index], smaller, *value[index + 1 :]]
     elif isinstance(value, int):
-        yield from sorted({0, value // 2, value - 1} & set(range(value)))
+        yield from sorted(part for part in {0, value // 2, value - 1} if 0 <= part < value)
 
 
 def plain(value: Any) -> Any:

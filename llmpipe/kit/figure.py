@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
@@ -81,6 +82,33 @@ def lying_bars(
     axes.set_xlim(0, most * inches / (inches - 0.08 * longest))
 
 
+def legend_above(axes: Axes, handles: Sequence[Any] | None = None) -> None:
+    """A legend between title and data, where it covers neither; of `handles`, or all labels."""
+    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
+    lengths = [len(handle.get_label()) for handle in handles]
+    # As many columns as fit into the width: about 0.6 inches, and 0.08 a letter, each.
+    for columns in range(len(handles), 0, -1):
+        longest = [max(column) for column in np.array_split(lengths, columns)]
+        if sum(0.6 + 0.08 * letters for letters in longest) < 7.6:
+            break
+    lines, height = -(-len(handles) // columns), axes.figure.get_figheight()
+    axes.figure.get_layout_engine().set(rect=(0, 0, 1, 1 - (0.1 + 0.2 * lines) / height))
+    place = {"loc": "upper left", "bbox_to_anchor": (0, 1 - 0.33 / height), "borderaxespad": 0}
+    space = {"columnspacing": 1.5, "handlelength": 1.8, "labelspacing": 0.3, "frameon": False}
+    axes.figure.legend(handles=handles, ncols=columns, fontsize=10, **place, **space)
+
+
+def ranks(number: int) -> str:
+    return f"{number} rank{'s' if number > 1 else ''}"
+
+
+def name_ranks(axes: Axes, world_size: int, *below: str) -> None:
+    """Name the rows of an axes: rank 0 on top, every rank while there is room, `below` them."""
+    named = range(0, world_size, -(-world_size // 32))
+    places = [*named, *range(world_size, world_size + len(below))]
+    axes.set_yticks(places, [*(f"rank {rank}" for rank in named), *below], fontsize=10)
+
+
 def short(number: float) -> str:
     """A number as one reads it aloud.
 
@@ -90,6 +118,22 @@ def short(number: float) -> str:
     if abs(number) >= 1e6:
         return f"{number / 1e6:,.3g} M" if abs(number) < 1e9 else f"{number / 1e9:,.3g} G"
     return f"{number:,.0f}" if float(number).is_integer() or number >= 100 else f"{number:.3g}"
+
+
+def percent(ratio: float) -> str:
+    """A ratio in words; what is not all is never rounded to all.
+
+    >>> percent(0.25), percent(0.0123), percent(1), percent(0.99999)
+    ('25%', '1.23%', '100%', '99.9%')
+    """
+    return f"{100 * ratio:.3g}%" if ratio <= 0.999 or ratio == 1 else "99.9%"
+
+
+def check_ratios(name: str, ratios: Iterable[float]) -> None:
+    """Raise ValueError unless all `ratios` are in [0, 1]."""
+    for ratio in ratios:
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"{name} must be in [0, 1], got {ratio}")
 
 
 def same_length(**columns: Any) -> None:

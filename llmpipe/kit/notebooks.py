@@ -25,19 +25,24 @@ MAX_CELL_SECONDS = 120
 def progress(items: Iterable, description: str, **options: Any) -> Any:
     """`items` with a bar while they are gone through; none where outputs are made or compared.
 
-    That is under pytest, and where LLMPIPE_PROGRESS is "off": what a bar writes depends on the
-    time. TQDM_DISABLE would do, but the bar for notebooks does not read it.
-
     >>> list(progress([1, 2], "counting"))
     [1, 2]
     """
     from tqdm.auto import tqdm
 
-    is_off = os.environ.get("LLMPIPE_PROGRESS") == "off" or "PYTEST_VERSION" in os.environ
     options["total"] = options.get("total") or length_hint(items) or None
     # One iterator: tqdm would ask twice for one, and so begin a stream twice, and its workers. A
     # stream that resumes would then begin at its beginning.
-    return tqdm(iter(items), desc=description, disable=is_off, **options)
+    return tqdm(iter(items), desc=description, disable=compared(), **options)
+
+
+def compared() -> bool:
+    """Whether outputs are made or compared, so that no bar may be drawn: it depends on the time.
+
+    That is under pytest, and where LLMPIPE_PROGRESS is "off". TQDM_DISABLE would do, but the bar
+    for notebooks does not read it.
+    """
+    return os.environ.get("LLMPIPE_PROGRESS") == "off" or "PYTEST_VERSION" in os.environ
 
 
 def execute(path: Path) -> Any:

@@ -16,14 +16,18 @@ WORDS = ("documents", "documents kept", "token ids", "blocks of T ids", "batch (
 CENTRES = (0.85, 2.4, 3.95, 5.55, 7.15)
 BOXES = {stage: (x - 0.55, 3.0, 1.1, 0.42) for stage, x in zip(STAGES, CENTRES, strict=True)}
 BOXES |= {
-    "shard": (0.3, 0.78, 2.65, 0.42),
-    "buffer": (4.3, 0.78, 2.5, 0.42),
+    "shard": (0.3, 0.78, 2.42, 0.42),
+    "labels": (2.82, 0.78, 1.32, 0.42),
+    "buffer": (4.24, 0.78, 2.4, 0.42),
+    "pad": (6.74, 0.78, 0.96, 0.42),
     "ledger": (0.3, 0.13, 7.4, 0.42),
 }
 LABELS = {stage: stage for stage in STAGES}
 LABELS |= {
     "shard": "shard: what one rank reads",
+    "labels": "labels: 0 or 1",
     "buffer": "rolling buffer: for a stream",
+    "pad": "pad to T",
     "ledger": "ledger, at every stage:  in + added = out + dropped + remainder",
 }
 PARTS = tuple(BOXES)
@@ -32,7 +36,7 @@ PARTS = tuple(BOXES)
 def pipeline_map(lit: Iterable[str] = PARTS) -> CaptionedFigure:
     """Draw the way from document to batch, with the parts named in `lit` filled.
 
-    The parts are load, filter, tokenize, chunk, batch, shard, buffer and ledger.
+    The parts are load, filter, tokenize, chunk, batch, shard, labels, buffer, pad and ledger.
 
     >>> pipeline_map({"load", "chunk"}).caption.splitlines()[1]
     'In this lab: load, chunk.'
@@ -55,13 +59,17 @@ def pipeline_map(lit: Iterable[str] = PARTS) -> CaptionedFigure:
         axes.text(x, 1.5, word, ha="center", va="center", fontsize=10, weight=weight, color=color)
     for left, right in pairwise(CENTRES):
         _arrow(axes, (left + 0.6, 3.21), (right - 0.6, 3.21))
-    _arrow(axes, (5.55, 1.22), (5.55, 1.38))
-    _arrow(axes, (0.85, 1.22), (0.85, 1.38))
+    for x in (0.85, 3.0, 5.55, 7.15):  # to documents, documents kept, blocks, batch
+        _arrow(axes, (x, 1.22), (x, 1.38))
     key = "filled: in this lab     dashed: in the others"
     axes.text(7.7, 3.58, key, ha="right", va="bottom", fontsize=9, color=GREY)
     named = [part for part in PARTS if part in lit]
+    # Labelled documents are not cut into blocks: each stays a row of its own.
+    row = (
+        "row padded to T ids" if "pad" in lit and not {"chunk", "buffer"} & lit else "block (T ids)"
+    )
     figure.caption = (
-        "The way: document -> token ids -> block (T ids) -> batch of shape (B, T).\n"
+        f"The way: document -> token ids -> {row} -> batch of shape (B, T).\n"
         f"In this lab: {', '.join(named) or 'none of the parts'}."
     )
     return figure

@@ -17,6 +17,8 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter, NullLoca
 
 from llmpipe.kit.block_origins import block_origins
 from llmpipe.kit.bug_plots import ids_lost, quadratic
+from llmpipe.kit.class_plots import accuracy_curves, label_shares
+from llmpipe.kit.coverage_map import coverage_map
 from llmpipe.kit.figure import (
     BLUE,
     ORANGE,
@@ -28,24 +30,38 @@ from llmpipe.kit.figure import (
     same_length,
     short,
 )
+from llmpipe.kit.padding_plots import cost_by_length, lengths_and_cuts, padding_costs
 from llmpipe.kit.pipeline_map import pipeline_map
-from llmpipe.kit.speed_plots import loader_speeds, tokenizer_speeds
+from llmpipe.kit.rank_plots import rank_bars, read_amplification, scaling
+from llmpipe.kit.speed_plots import loader_speeds, threads_or_processes, tokenizer_speeds
 from llmpipe.kit.stream_plots import labs_compared, memory_by_rows, throughput_over_time
+from llmpipe.kit.time_line import time_line
 from llmpipe.kit.waterfall import ledger_waterfall
 
 __all__ = [
+    "accuracy_curves",
     "block_origins",
+    "cost_by_length",
+    "coverage_map",
     "ids_lost",
+    "label_shares",
     "labs_compared",
     "ledger_waterfall",
+    "lengths_and_cuts",
     "lengths_before_after",
     "loader_speeds",
     "loss_curve",
     "memory_by_rows",
+    "padding_costs",
     "pipeline_map",
     "quadratic",
+    "rank_bars",
+    "read_amplification",
+    "scaling",
+    "threads_or_processes",
     "throughput_by",
     "throughput_over_time",
+    "time_line",
     "tokenizer_speeds",
 ]
 

@@ -1,11 +1,14 @@
 """What ranks did, for a terminal: lines while they run, a table of them, and all of them together.
 
-`results` are what the ranks returned, a dict each: rank, batches, ids, ids_per_s, `first_batch_at`
-(None without a batch) and `finished` in seconds of one clock, and `ledger` for
-`Ledger.from_dicts`.
+`results` are what the ranks returned, a dict each: `rank`, `batches`, `ids`, `ids_per_s`,
+`own_rows`, `rows_read`, `bytes_read`, `ledger` for `Ledger.from_dicts`, and `started`,
+`first_batch_at` (None without a batch) and `finished` in seconds of one clock. With `unit`
+"samples" it is `samples` and `samples_per_s`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.metrics import card, table, usable_cores
@@ -17,74 +20,172 @@ class Progress:
     """Prints what ranks send, as it arrives, and remembers the last of each.
 
     A message has the `shape` of a batch, and so far the `batches`, `ids` and `ids_per_s` (0 while
-    it warms up).
+    it warms up); or it is a `line`, to be printed as it is. With `bars`, which take the messages
+    too, it prints only lines and each rank's first batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str = "ids", bars: Any = None) -> None:
         self.last: dict[int, dict] = {}
+        self.unit, self.bars = unit, bars
 
     def __call__(self, rank: int, message: dict) -> None:
-        self.last[rank] = message
-        rate = f"{message['ids_per_s'] / 1e6:6.2f} M ids/s" if message["ids_per_s"] else "warm-up"
-        print(
+        if "line" in message:
+            line = f"rank {rank}  {message['line']}"
+            print(line, flush=True) if self.bars is None else self.bars.write(line)
+            return
+        rate = message[f"{self.unit}_per_s"]
+        line = (
             f"rank {rank}  batch {message['batches']:>8,}  shape {message['shape']}  "
-            f"{message['ids']:>12,} ids  {rate}",
-            flush=True,
+            f"{message[self.unit]:>12,} {self.unit}  "
+            + (rate_in_words(rate, self.unit) if rate else "warm-up")
         )
+        if self.bars is None:
+            print(line, flush=True)  # in one piece, so that no other process can write into it
+        else:
+            if rank not in self.last:
+                self.bars.write(line)
+            self.bars(rank, message)
+        self.last[rank] = message
 
     def table(self) -> str:
         return table(
             [
-                {"rank": rank, "batches": last["batches"], "ids": last["ids"]}
+                {"rank": rank, "batches": last["batches"], self.unit: last[self.unit]}
                 for rank, last in sorted(self.last.items())
             ]
         )
 
 
-def rank_table(results: list[dict], opened: float) -> str:
+def rate_in_words(rate: float, unit: str) -> str:
+    """A rate as a line shows it.
+
+    >>> rate_in_words(12_345_678, "ids"), rate_in_words(4321, "samples")
+    (' 12.35 M ids/s', '  4,321 samples/s')
+    """
+    return f"{rate / 1e6:6.2f} M {unit}/s" if unit == "ids" else f"{rate:7,.0f} {unit}/s"
+
+
+def rank_table(results: list[dict], opened: float, unit: str = "ids") -> str:
     """What each rank did, a line each; seconds count from `opened`, when the ranks were started."""
     rows = []
     for result in results:
-        ledger = Ledger.from_dicts(result["ledger"])
-        documents = [entry for entry in ledger if entry.stage == "filter"]
-        first = result["first_batch_at"]
+        first, rate = result["first_batch_at"], result[f"{unit}_per_s"]
+        scale, name = (1e6, "M ids/s") if unit == "ids" else (1, "samples/s")
         rows.append(
             {
                 "rank": result["rank"],
-                "rows": sum(entry.num_in for entry in documents),
-                "kept": sum(entry.num_out for entry in documents),
+                "rows read": result["rows_read"],
+                "MB read": result["bytes_read"] / 1e6,
+                "own rows": result["own_rows"],
+                **({"kept": _kept(result)} if unit == "ids" else {}),
                 "batches": result["batches"],
-                "ids": result["ids"],
+                unit: result[unit],
+                "started s": result["started"] - opened,
                 "first batch s": first and first - opened,
                 "done s": result["finished"] - opened,
-                "M ids/s": result["ids_per_s"] / 1e6 or None,
+                name: (rate / scale if unit == "ids" else round(rate)) or None,
             }
         )
     return table(rows)
 
 
-def totals(results: list[dict], alone: dict, opened: float, closed: float) -> str:
-    """Overall throughput, and how much of it the number of processes earned."""
-    num_ranks, cores, total_s = len(results), usable_cores(), closed - opened
-    ids = sum(result["ids"] for result in results)
+def _kept(result: dict) -> int:
+    return Ledger.from_dicts(result["ledger"])["filter", "documents"].num_out
+
+
+def totals(
+    results: list[dict], alone: dict, opened: float, closed: float, unit: str = "ids"
+) -> dict:
+    """All ranks together, and how much of their throughput the number of processes earned.
+
+    `alone` is the result of one rank that read a slice by itself. Seconds: `total_s` from start to
+    end, `start_up_s` until every rank had its first batch, `steady_s` to the end of the last from
+    the first batch of any, or with `unit` "samples" from its start: there the first batch comes
+    late. Rates, the `speed_up` and efficiencies (per rank, and per core that they can use) are of
+    the steady state; None where it was shorter than half a second.
+    """
+    num_ranks, cores = len(results), usable_cores()
+    count, alone_rate = sum(result[unit] for result in results), alone[f"{unit}_per_s"]
     working = [result for result in results if result["first_batch_at"] is not None]
-    steady_s = max((r["finished"] for r in working), default=0) - min(
-        (r["first_batch_at"] for r in working), default=0
-    )
-    rate = ids / steady_s if steady_s >= MIN_STEADY_S else None
-    speed_up = rate / alone["ids_per_s"] if rate and alone["ids_per_s"] else None
+    firsts = [result["first_batch_at"] for result in working]
+    since = firsts if unit == "ids" else [result["started"] for result in working]
+    steady_s = max(result["finished"] for result in working) - min(since)
+    rate = count / steady_s if steady_s >= MIN_STEADY_S else None
+    speed_up = rate / alone_rate if rate and alone_rate else None
+    return {
+        "unit": unit,
+        unit: count,
+        "total_s": closed - opened,
+        "start_up_s": max(firsts) - opened,
+        "steady_s": steady_s,
+        f"{unit}_per_s": rate,
+        f"alone_{unit}_per_s": alone_rate,
+        "alone_rows": alone["own_rows"],
+        "alone_s": alone["finished"] - alone["first_batch_at"] if alone["batches"] else 0.0,
+        "num_ranks": num_ranks,
+        "cores": cores,
+        "speed_up": speed_up,
+        "efficiency": speed_up and speed_up / num_ranks,
+        "core_efficiency": speed_up and speed_up / min(num_ranks, cores),
+    }
+
+
+def totals_card(found: dict) -> str:
+    """What `totals` found, in words."""
+    num_ranks, cores = found["num_ranks"], found["cores"]
+    unit, speed_up, used = found["unit"], found["speed_up"], min(num_ranks, cores)
+    rate, alone_rate = found[f"{unit}_per_s"], found[f"alone_{unit}_per_s"]
+
+    def words(rate: float) -> str:
+        return rate_in_words(rate, unit).strip()
+
     lines = {
-        "ids in batches": ids,
-        "from start to end": f"{total_s:.2f} s, {ids / total_s / 1e6:.2f} M ids/s",
-        "from first batch to end": rate and f"{steady_s:.2f} s, {rate / 1e6:.2f} M ids/s",
-        "one rank alone": f"{alone['ids_per_s'] / 1e6:.2f} M ids/s, "
-        f"over its first {alone['steady_s']:.1f} s",
+        f"{unit} in batches": found[unit],
+        "from start to end": f"{found['total_s']:.2f} s, {words(found[unit] / found['total_s'])}",
+        "start-up": f"{found['start_up_s']:.2f} s until every rank had a batch",
+        "steady state": f"{found['steady_s']:.2f} s from "
+        f"{'first batch' if unit == 'ids' else 'the first start'} to the last end, "
+        + (words(rate) if rate else "too short to tell a rate"),
+        "one rank alone": f"{words(alone_rate)}, over its first {found['alone_rows']:,} rows "
+        f"({found['alone_s']:.2f} s)",
         "speed-up": speed_up and f"{speed_up:.2f} with {num_ranks} ranks on {cores} cores",
         "parallel efficiency": speed_up
-        and f"{speed_up / num_ranks:.0%} of {num_ranks} ranks, "
-        f"{speed_up / min(num_ranks, cores):.0%} of the {min(num_ranks, cores)} cores they can use",
+        and f"{found['efficiency']:.0%} of {num_ranks} ranks, "
+        f"{found['core_efficiency']:.0%} of the {used} cores they can use",
     }
     return card("Totals", lines)
+
+
+def label_table(results: list[dict], names: dict[str, str]) -> str:
+    """Reviews of each label by rank, and of all together; `names` says what a label means."""
+    labels = sorted({label for result in results for label in result["labels"]}, key=int)
+    titles = {label: names.get(label, f"label {label}") for label in labels}
+    rows = [
+        {
+            "rank": str(result["rank"]),
+            **{titles[label]: result["labels"].get(label, 0) for label in labels},
+        }
+        for result in results
+    ]
+    sums = {titles[label]: sum(row[titles[label]] for row in rows) for label in labels}
+    return table([*rows, {"rank": "all", **sums}])
+
+
+def coordination_table(results: list[dict], opened: float) -> str:
+    """When each rank started and ended, and its skew: how much later than the first one to end."""
+    first_end = min(result["finished"] for result in results)
+    return table(
+        [
+            {
+                "rank": result["rank"],
+                "start s": result["started"] - opened,
+                "end s": result["finished"] - opened,
+                "rows": result["own_rows"],
+                "skew s": result["finished"] - first_end,
+            }
+            for result in results
+        ]
+    )
 
 
 def no_batches(results: list[dict], source_name: str, block_size: int) -> str:

@@ -34,6 +34,15 @@ def loader_speeds(rates: Mapping[str, float], unit: str = "tokens/s") -> Caption
     return _speeds(rates, unit, "The fastest way to load the same blocks")
 
 
+def threads_or_processes(rates: Mapping[str, float], unit: str = "ids/s") -> CaptionedFigure:
+    """How fast the same cores are, shared out as threads or as processes; maps way to ids/s.
+
+    A way is, for example, "2 processes, 1 thread each". The first is what the others are compared
+    with.
+    """
+    return _speeds(rates, unit, "The fastest way to use the cores")
+
+
 def _speeds(rates: Mapping[str, float], unit: str, question: str) -> CaptionedFigure:
     same_length(rates=rates)
     first = next(iter(rates))

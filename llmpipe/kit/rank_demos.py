@@ -1,0 +1,60 @@
+"""Small jobs for ranks, which show what a process is and what threads are good for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from llmpipe.sharding import World
+
+
+class Seen(NamedTuple):
+    """What one rank saw: its number among how many, its process, and a list that it was sent."""
+
+    rank: int
+    world_size: int
+    pid: int
+    numbers: list[int]
+
+
+def append_rank(world: World, send: Callable, numbers: list[int]) -> Seen:
+    """Append the rank to `numbers`: it is this process's own copy that grows."""
+    numbers.append(world.rank)
+    return Seen(world.rank, world.world_size, os.getpid(), numbers)
+
+
+class Tokenized(NamedTuple):
+    """How many ids a rank made, when it began and when it was done (`time.monotonic`)."""
+
+    num_ids: int
+    begin_s: float
+    end_s: float
+
+
+def tokenize(world: World, send: Callable, texts: list[str], num_threads: int) -> Tokenized:
+    """Tokenize this rank's share of `texts` by the reference, `tokenizers`, on so many threads."""
+    # Both are read when the first of them is tokenized in a process.
+    os.environ["RAYON_NUM_THREADS"] = str(num_threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if num_threads > 1 else "false"
+    os.environ["LLMPIPE_TOKENIZER_BACKEND"] = "transformers"
+    from llmpipe import load_tokenizer
+
+    tokenizer = load_tokenizer("gpt2")
+    own = texts[world.rank :: world.world_size]
+    begin_s = time.monotonic()
+    return Tokenized(len(tokenizer.encode(own).ids), begin_s, time.monotonic())
+
+
+def give_out(world: World, send: Callable, port: int, lengths: list[int], uneven: str) -> list:
+    """Give out 0, 1, ... as many as `lengths` says for this rank, made even with the others'.
+
+    `port` is that of a `meeting_point`; padding is -1.
+    """
+    from llmpipe.process_group import process_group
+    from llmpipe.uneven import Evened, torch_vote
+
+    with process_group(world, port):
+        batches = range(lengths[world.rank])
+        return list(Evened(batches, uneven, torch_vote, -1, world.world_size))

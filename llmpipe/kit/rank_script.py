@@ -1,0 +1,141 @@
+"""What the two scripts of the labs share: their options, how they start ranks, how they fail."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from llmpipe.kit.rank_bars import RankBars
+from llmpipe.kit.rank_jobs import PRELOAD
+from llmpipe.kit.rank_report import Progress
+from llmpipe.launch import RankError, run_ranks
+from llmpipe.process_group import meeting_point, run_under_torchrun
+from llmpipe.sharding import World
+from llmpipe.shares import STRATEGIES
+from llmpipe.uneven import UNEVEN
+
+logger = logging.getLogger("llmpipe.labs")
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of 1 or more, got {text!r}")
+    return int(text)
+
+
+def file_in_a_folder(text: str) -> Path:
+    if not Path(text).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder for {text}")
+    return Path(text)
+
+
+def parser_of(
+    description: str, dataset: str, tokenizer: str, batch_size: int, of: str
+) -> argparse.ArgumentParser:
+    """The options that both scripts have; a batch holds so many `of`."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--workers", type=positive, default=4, help="number of processes, one a rank (4)")
+    add("--dataset", default=dataset, help=f"short name, owner/name, file or folder ({dataset})")
+    add("--tokenizer", default=tokenizer, help=f"short name, owner/name or folder ({tokenizer})")
+    add("--batch-size", type=positive, default=batch_size, help=f"{of} in a batch ({batch_size})")
+    add("--batches", type=positive, help="stop each rank after so many batches (all)")
+    add("--num-rows", type=positive, help="read only the first rows (all)")
+    add(
+        "--strategy",
+        choices=STRATEGIES,
+        help="who reads what: rows or batches in turn, for which each rank reads everything; "
+        "parts in turn; or one contiguous run each (parts if there are enough, else rows)",
+    )
+    add(
+        "--uneven",
+        choices=UNEVEN,
+        default="go on",
+        help="ranks of unequal length: go on, all end with the shortest, or pad to the longest "
+        "(go on)",
+    )
+    add("--json", type=file_in_a_folder, metavar="FILE", help="write all figures there, as JSON")
+    add("--verbose", action="store_true", help="log what happens, with the rank")
+    return parser
+
+
+def run_script(run: Callable[..., dict | None], options: argparse.Namespace) -> int:
+    """Call `run(options, world)`, write what it returns as JSON if asked; the exit status.
+
+    `world` is the place that `torchrun` gave this process, or None. An error is one line.
+    """
+    if options.verbose:
+        show_log()
+    try:
+        report = run(options, World.from_environment())
+        if options.json and report:
+            write_json(options.json, report)
+    except (OSError, ValueError, TypeError, KeyError, RankError) as error:
+        if options.verbose:
+            logger.exception("failed")
+        # Of a rank's traceback the last line says what was wrong; --verbose shows it all.
+        print(f"error: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def show_log() -> None:
+    """What the package logs, ranks included, on the standard error."""
+    handler = logging.StreamHandler()
+    line = "%(asctime)s %(levelname)s rank %(rank)s %(name)s: %(message)s"
+    handler.setFormatter(logging.Formatter(line, defaults={"rank": "-"}))
+    logging.getLogger("llmpipe").addHandler(handler)
+    logging.getLogger("llmpipe").setLevel(logging.INFO)
+
+
+def chosen_strategy(options: argparse.Namespace, num_parts: int, num_ranks: int) -> str:
+    """What was asked for, else "parts" if every rank has one, else "rows"."""
+    return options.strategy or ("parts" if num_parts >= num_ranks else "rows")
+
+
+def run_alone(job: Callable, settings: Any, world: World | None) -> dict | None:
+    """The result of one rank that runs by itself; None in a process that does not lead."""
+    if world is None:
+        return run_ranks(job, 1, settings, preload=PRELOAD)[0]
+    return job(World(), lambda message: None, settings) if world.rank == 0 else None
+
+
+def run_all(
+    job: Callable, settings: Any, num_ranks: int, world: World | None, unit: str = "ids"
+) -> list[dict] | None:
+    """The results of all ranks, None where another rank has them; `settings.port` is filled in.
+
+    They are shown at work: by progress bars on a terminal, by lines elsewhere.
+    """
+    if world:
+        return run_under_torchrun(job, world, settings, on_message=Progress(unit))
+    with ExitStack() as stack:
+        if settings.uneven != "go on":
+            settings = replace(settings, port=stack.enter_context(meeting_point()))
+        on_terminal = sys.stderr.isatty()
+        bars = stack.enter_context(RankBars(num_ranks, unit)) if on_terminal else None
+        progress = Progress(unit, bars)
+        try:
+            return run_ranks(job, num_ranks, settings, preload=PRELOAD, on_message=progress)
+        except (KeyboardInterrupt, SystemExit):
+            stack.close()  # the bars first
+            print("\nstopped; the last that each rank told:\n" + progress.table(), flush=True)
+            raise
+
+
+def write_json(file: Path, report: dict) -> None:
+    """Whole or not at all: a run that is stopped leaves no half of a file."""
+    unfinished = file.with_name(file.name + ".part")
+    unfinished.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(file)
