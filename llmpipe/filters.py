@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from llmpipe import rules
-from llmpipe.columns import require_column, text_column, to_strings
+from llmpipe.columns import mask, require_column, text_column, to_strings
 from llmpipe.ledger import Entry, Ledger
 
 ROWS_PER_SLICE = 8192  # bounds the memory of a rule, whatever the size of the data set
@@ -141,7 +141,7 @@ class QualityFilter:
     def _filter_slice(self, table: pa.Table, chosen: dict[str, Rule]) -> tuple[pa.Table, Ledger]:
         verdicts, _ = judge(table[self.column], chosen)
         counts = np.bincount(verdicts, minlength=len(chosen) + 1).tolist()
-        kept = table.filter(pa.array(verdicts == 0)) if counts[0] < table.num_rows else table
+        kept = table.filter(mask(verdicts == 0)) if counts[0] < table.num_rows else table
         dropped = dict(zip(chosen, counts[1:], strict=True))
         return kept, Ledger(
             Entry("filter", "documents", table.num_rows, counts[0], dropped=dropped)
@@ -168,7 +168,7 @@ def judge(texts: pa.ChunkedArray, chosen: dict[str, Rule]) -> tuple[np.ndarray, 
         rejected = rejects(texts)
         if rejected.any():
             verdicts[left[rejected]] = number
-            texts, left = texts.filter(pa.array(~rejected)), left[~rejected]
+            texts, left = texts.filter(mask(~rejected)), left[~rejected]
     return verdicts, texts
 
 

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterable
 from multiprocessing import connection
 
+from llmpipe.fork_server import START_METHOD, set_preload
 from llmpipe.rank_process import Rank, RankError
 from llmpipe.rank_start import Starter, pickle_order
 from llmpipe.sharding import World
@@ -54,8 +55,9 @@ def run_ranks(
 
     `start_method` is "forkserver" (default on Linux) or "spawn" (elsewhere). The fork server
     imports the modules in `preload` once for all ranks; it lives as long as the process, so the
-    first call decides. Ranks get the parent's present environment and working directory, but
-    what a preloaded module read from the environment at its import it does not read again.
+    first call decides, or `start_fork_server`, which starts it sooner. Ranks get the parent's
+    present environment and working directory, but what a preloaded module read from the
+    environment at its import it does not read again.
 
     Raises `RankError` if a rank raises, exits early, is killed, or is silent for
     `heartbeat_timeout_s`; TypeError, before anything is started, for what cannot be sent to a
@@ -72,15 +74,14 @@ def run_ranks(
         raise ValueError(f"heartbeat_timeout_s must be above 0, got {heartbeat_timeout_s}")
     if isinstance(preload, str):
         raise TypeError(f"preload must be a list of module names, got the string {preload!r}")
-    start_method = start_method or ("forkserver" if sys.platform == "linux" else "spawn")
+    start_method = start_method or START_METHOD
     if start_method not in ("forkserver", "spawn"):
         # A forked rank would hold its siblings' pipes open, and find locks held for ever.
         raise ValueError(f"start_method must be 'forkserver' or 'spawn', got {start_method!r}")
     order, needs_main = pickle_order(job, args)
     context = multiprocessing.get_context(start_method)
     if start_method == "forkserver":
-        # The job's module stays out: the server would go on serving its text from before an edit.
-        context.set_forkserver_preload([__name__, *preload])
+        set_preload(preload)
     beat_s = min(1.0, heartbeat_timeout_s / 5)
     ranks = [Rank(context, World(rank, world_size), beat_s) for rank in range(world_size)]
     starter = Starter(ranks, order, needs_main)

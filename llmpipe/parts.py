@@ -77,7 +77,7 @@ class ParquetParts:
         file, group, num_rows = self._groups[part]
         left = num_rows - first_window * WINDOW_ROWS
         opened = self._open(file)
-        check_columns(opened.schema_arrow.empty_table(), columns)
+        check_columns(pa.Table.from_batches([], opened.schema_arrow), columns)
         batches = opened.iter_batches(WINDOW_ROWS, row_groups=[group], columns=columns)
         tables = (pa.Table.from_batches([batch]) for batch in batches)
         for table in exact_windows(tables, first_window):

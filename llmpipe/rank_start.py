@@ -7,13 +7,13 @@ import io
 import logging
 import os
 import pickle
-import signal
 import sys
 import threading
 import types
 from collections.abc import Callable
 from multiprocessing import spawn
 
+from llmpipe.fork_server import block_interrupts
 from llmpipe.rank_process import Rank, RankError
 
 
@@ -27,13 +27,7 @@ class Starter(threading.Thread):
         self.failure: RankError | None = None
 
     def run(self) -> None:
-        if hasattr(signal, "pthread_sigmask"):
-            # Ranks inherit a blocked SIGINT: a terminal sends Ctrl-C to them too, but it is the
-            # parent's to answer. The tracker, when it starts, would unblock it: start it first.
-            from multiprocessing import resource_tracker
-
-            resource_tracker.ensure_running()
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        block_interrupts()
         with contextlib.nullcontext() if self.needs_main else _main_left_alone():
             for rank in self.ranks:
                 try:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmpipe.columns import text_column, to_strings
+from llmpipe.columns import mask, numbers, text_column, to_strings
 
 # What `str.strip` and `str.split` call white space. Arrow's own idea of it lacks \x1c to \x1f.
 WHITE_SPACE = "".join(character for character in map(chr, range(0x3001)) if character.isspace())
@@ -28,9 +28,10 @@ def _words(texts: Any) -> tuple[pa.Array, np.ndarray]:
     """The words `str.split` gives; those of document d are words[offsets[d]:offsets[d + 1]]."""
     spaced = pc.replace_substring_regex(text_column(texts), r"[\x1c-\x1f\x{85}]", " ")
     lists = pc.utf8_split_whitespace(pc.utf8_trim(spaced, characters=WHITE_SPACE)).combine_chunks()
-    words, offsets = lists.flatten(), np.asarray(lists.offsets) - lists.offsets[0].as_py()
-    real = pc.not_equal(words, "")  # splitting "" gives one empty word
-    return words.filter(real), np.concatenate(([0], np.cumsum(real)))[offsets]
+    words, offsets = lists.flatten(), numbers(lists.offsets)
+    offsets = offsets - offsets[0]
+    real = numbers(pc.binary_length(words)) > 0  # "" gives one empty word
+    return words.filter(mask(real)), np.concatenate(([0], np.cumsum(real)))[offsets]
 
 
 def blank(texts: Any) -> np.ndarray:
@@ -39,7 +40,7 @@ def blank(texts: Any) -> np.ndarray:
     >>> blank(["", " x ", "\\t"]).tolist()
     [True, False, True]
     """
-    return pc.equal(_stripped(texts), "").to_numpy()
+    return numbers(pc.binary_length(_stripped(texts))) == 0
 
 
 def heading(texts: Any) -> np.ndarray:
@@ -49,7 +50,7 @@ def heading(texts: Any) -> np.ndarray:
     [True, False]
     """
     stripped = _stripped(texts)
-    return pc.and_(pc.starts_with(stripped, "= "), pc.ends_with(stripped, " =")).to_numpy()
+    return numbers(pc.and_(pc.starts_with(stripped, "= "), pc.ends_with(stripped, " =")))
 
 
 def too_short(texts: Any, min_chars: int = 40) -> np.ndarray:
@@ -58,7 +59,7 @@ def too_short(texts: Any, min_chars: int = 40) -> np.ndarray:
     >>> too_short(["  abc  ", "abcd"], min_chars=4).tolist()
     [True, False]
     """
-    return pc.less(pc.utf8_length(_stripped(texts)), min_chars).to_numpy()
+    return numbers(pc.utf8_length(_stripped(texts))) < min_chars
 
 
 def too_few_words(texts: Any, min_words: int = 10) -> np.ndarray:
@@ -83,11 +84,11 @@ def low_letter_ratio(texts: Any, min_letter_ratio: float = 0.6) -> np.ndarray:
     [True, False]
     """
     column = text_column(texts)
-    length = pc.utf8_length(column).to_numpy()
+    length = numbers(pc.utf8_length(column))
     without_letters = pc.replace_substring_regex(column, r"[\pL\pM]+", "")
     others = pc.replace_substring_regex(without_letters, r"[\s\pZ\x0b\x1c-\x1f\x{85}]+", "")
-    letters = length - pc.utf8_length(without_letters).to_numpy()
-    visible = letters + pc.utf8_length(others).to_numpy()
+    letters = length - numbers(pc.utf8_length(without_letters))
+    visible = letters + numbers(pc.utf8_length(others))
     return letters < min_letter_ratio * visible
 
 
@@ -104,7 +105,7 @@ def repetition(texts: Any, max_ratios: tuple[float, ...] = (0.20, 0.18, 0.16)) -
     """
     column = pc.utf8_slice_codeunits(text_column(texts), 0, REPETITION_CHARS)
     # Slices of bounded size, so that long documents cannot fill the memory together.
-    group = np.cumsum(pc.utf8_length(column).to_numpy()) // REPETITION_CHARS
+    group = np.cumsum(numbers(pc.utf8_length(column))) // REPETITION_CHARS
     bounds = np.flatnonzero(np.diff(group, prepend=-1, append=-1)) if len(group) else [0]
     parts = [
         _repetitive(column.slice(start, stop - start), max_ratios)
@@ -115,8 +116,8 @@ def repetition(texts: Any, max_ratios: tuple[float, ...] = (0.20, 0.18, 0.16)) -
 
 def _repetitive(texts: pa.ChunkedArray, max_ratios: tuple[float, ...]) -> np.ndarray:
     words, offsets = _words(texts)
-    codes = words.dictionary_encode().indices.to_numpy().astype(np.uint64)
-    lengths = pc.utf8_length(words).to_numpy()
+    codes = numbers(words.dictionary_encode().indices).astype(np.uint64)
+    lengths = numbers(pc.utf8_length(words))
     document = np.repeat(np.arange(len(texts)), np.diff(offsets))
     total = np.bincount(document, weights=lengths, minlength=len(texts))
     rejected = np.zeros(len(texts), bool)

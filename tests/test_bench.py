@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from llmpipe import load_tokenizer, open_source
-from llmpipe.kit import bench, bench_lab1, bench_lab2, bench_memory
+from llmpipe.kit import bench, bench_lab1, bench_lab2, bench_lab3, bench_memory, bench_scaling
 from llmpipe.kit.bench_report import bench_figure
 from llmpipe.kit.cli import app
 
@@ -20,15 +20,15 @@ STAGES = ["load", "filter", "tokenize", "chunk", "epoch"]
 NUM_ROWS = 2500  # enough for more than one map batch of 1,000 documents
 
 
-def outcome_of(lab, folder, **sizes):
-    """One run of the command on the sample, with all it writes; `sizes` of its memory part."""
+def outcome_of(lab, folder, once=None, **sizes):
+    """One run of the command on the sample, with all it writes; `sizes` set in module `once`."""
     plot, numbers = folder / "bench.png", folder / "bench.json"
     arguments = ["bench", lab, "--num-rows", str(NUM_ROWS), "--repeats", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMPIPE_SOURCE", "sample")
         patch.setenv("COLUMNS", "80")
         for name, value in sizes.items():
-            patch.setattr(bench_memory, name, value)
+            patch.setattr(once, name, value)
         done = CliRunner().invoke(app, [*arguments, "--plot", str(plot), "--json", str(numbers)])
     assert done.exit_code == 0, done.output
     return done, plot, json.loads(numbers.read_text())
@@ -170,7 +170,7 @@ SMALL = (2_000, 9_000)  # ids to stream instead of 10 and 100 million
 
 @pytest.fixture(scope="module")
 def lab2_outcome(tmp_path_factory):
-    return outcome_of("lab2", tmp_path_factory.mktemp("bench"), NUM_IDS=SMALL)
+    return outcome_of("lab2", tmp_path_factory.mktemp("bench"), bench_memory, NUM_IDS=SMALL)
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ def test_different_work_in_lab2_is_said_loudly_and_fails(monkeypatch, lab2_repor
     assert "NOT THE SAME BLOCKS" in " ".join(done.stdout.split())
 
 
-def test_the_memory_part_can_be_left_out(monkeypatch, lab2_report):
+def test_what_takes_minutes_can_be_left_out(monkeypatch, lab2_report):
     asked = []
 
     def pretend(*arguments):
@@ -275,7 +275,7 @@ def test_the_memory_part_can_be_left_out(monkeypatch, lab2_report):
         return lab2_report
 
     monkeypatch.setattr(bench, "run_bench", pretend)
-    for option in ([], ["--no-memory"]):
+    for option in ([], ["--quick"]):
         assert CliRunner().invoke(app, ["bench", "lab2", *option]).exit_code == 0
     assert asked == [True, False]
 
@@ -290,6 +290,114 @@ def test_new_words_never_end_and_are_the_same_every_time():
     assert math.gcd(bench_memory.SCATTER, 26**6) == 1
 
 
+LAB3_WAYS = ("classic", "llmpipe", "rows")
+LAB3_STAGES = ["first batches", "last batch", "exit"]
+
+
+@pytest.fixture(scope="module")
+def lab3_outcome(tmp_path_factory):
+    return outcome_of("lab3", tmp_path_factory.mktemp("bench"), bench_scaling, REPEATS=1)
+
+
+@pytest.fixture
+def lab3_report(lab3_outcome):
+    return lab3_outcome[2]["lab3"]
+
+
+def test_lab3_has_times_of_whole_programs_and_their_ratios(lab3_report):
+    report = lab3_report
+    assert list(report)[:5] == ["classic_s", "llmpipe_s", "rows_s", "ratio", "rows_ratio"]
+    assert list(report["stages"]) == LAB3_STAGES
+    assert "tokenizer" not in report  # it is loaded within the clock
+    for way in LAB3_WAYS:
+        laps = [stage[f"{way}_s"] for stage in report["stages"].values()]
+        assert laps[0] > 0.1  # a Python was started and has imported torch
+        assert min(laps) >= 0
+        assert math.isclose(sum(laps), report[f"{way}_s"])
+    assert math.isclose(report["ratio"], report["classic_s"] / report["llmpipe_s"])
+
+
+def test_lab3_gives_all_ids_that_tokenizers_gives_and_by_rows_the_classic_blocks(
+    monkeypatch, lab3_report
+):
+    monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
+    rows = open_source("wikitext-2-v1").load("train", num_rows=NUM_ROWS)["text"]
+    reference = Tokenizer.from_file(str(load_tokenizer("gpt2").folder / "tokenizer.json"))
+    shares = [[row for row in rows[rank::4] if len(row.strip()) >= 40] for rank in range(4)]
+    num_ids = [sum(len(each.ids) for each in reference.encode_batch(share)) for share in shares]
+    for name in ("ids_equal", "blocks_equal", "counts_equal"):
+        assert lab3_report[name] is True
+    assert (lab3_report["rows"], lab3_report["documents"]) == (NUM_ROWS, sum(map(len, shares)))
+    assert lab3_report["ids"] == sum(num_ids)
+    num_blocks = sum(number // 128 for number in num_ids)
+    assert lab3_report["classic_blocks"] == lab3_report["rows_blocks"] == num_blocks
+
+
+def test_lab3_measures_one_two_and_four_ranks(lab3_report):
+    scaling = lab3_report["scaling"]
+    assert (scaling["num_rows"], scaling["repeats"]) == (NUM_ROWS, 1)
+    rates = scaling["tokens_per_s"]
+    assert list(rates) == ["1", "2", "4"]
+    assert scaling["ratios"] == pytest.approx(
+        {"2/1": rates["2"] / rates["1"], "4/2": rates["4"] / rates["2"]}
+    )
+    assert lab3_report["ids"] - 128 < scaling["num_ids"] <= lab3_report["ids"]
+
+
+def test_the_table_of_lab3_fits_a_projector_and_the_plot_is_a_picture(lab3_outcome, lab3_report):
+    done, plot, _ = lab3_outcome
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    words = " ".join(done.stdout.split())
+    parts = [*LAB3_STAGES, "by parts", "by rows", "from its start to its exit", "4 ranks"]
+    for part in [*parts, f"same {lab3_report['ids']:,} ids", "scaling, million tokens/s"]:
+        assert part in words
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "2 ranks" in bench_figure(bench.BENCHES["lab3"], lab3_report).caption
+
+
+def lab3_results():
+    """What the three ways give for eight ids on two ranks; by parts, rank 1 has no block."""
+    ids, ends = np.arange(8), np.array([4, 8])
+    counts = np.array([[2, 1, 2], [2, 2, 2]])
+    by_rows = {"ids": ids, "ends": ends, "rank_counts": counts}
+    by_parts = {
+        "ids": ids[::-1],
+        "ends": np.array([7, 8]),
+        "rank_counts": np.array([[3, 2, 3], [1, 1, 0]]),
+    }
+    return {"classic": by_rows, "llmpipe": by_parts, "rows": by_rows}
+
+
+@pytest.mark.parametrize(
+    ("way", "name", "value", "unequal"),
+    [
+        ("rows", "ids", [1, 0, 2, 3, 4, 5, 6, 7], {"blocks_equal"}),
+        ("rows", "ends", [5, 8], {"blocks_equal"}),
+        ("rows", "rank_counts", [[1, 1, 2], [3, 2, 2]], {"blocks_equal"}),
+        ("rows", "ids", [0, 1, 2, 3, 4, 5, 6, 9], {"blocks_equal", "ids_equal"}),
+        ("llmpipe", "ids", [0, 0, 1, 2, 3, 4, 5, 6], {"ids_equal"}),
+        ("llmpipe", "ids", [0, 1, 2, 3, 4, 5, 6], {"ids_equal"}),
+        ("llmpipe", "rank_counts", [[3, 2, 3], [0, 1, 0]], {"counts_equal"}),
+        ("llmpipe", "rank_counts", [[3, 1, 3], [1, 1, 0]], {"counts_equal"}),
+    ],
+)
+def test_other_ids_other_ranks_and_other_counts_of_lab3_are_noticed(way, name, value, unequal):
+    same = bench_lab3.compare_lab3(lab3_results())
+    assert not {key for key, equal in same.items() if equal is False}
+    wrong = lab3_results()
+    wrong[way] = {**wrong[way], name: np.array(value)}
+    found = bench_lab3.compare_lab3(wrong)
+    assert {key for key, equal in found.items() if equal is False} == unequal
+
+
+@pytest.mark.parametrize("change", ["ids_equal", "blocks_equal", "counts_equal"])
+def test_different_work_in_lab3_is_said_loudly_and_fails(monkeypatch, lab3_report, change):
+    monkeypatch.setattr(bench, "run_bench", lambda *_: {**lab3_report, change: False})
+    done = CliRunner().invoke(app, ["bench", "lab3"])
+    assert done.exit_code == 2
+    assert "NOT THE SAME" in " ".join(done.stdout.split())
+
+
 def failed(*arguments):
     done = CliRunner().invoke(app, ["bench", *arguments])
     assert done.exit_code == 2, done.output
@@ -298,7 +406,7 @@ def failed(*arguments):
 
 def test_wrong_calls_are_answered_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
-    assert "no bench for 'lab9'; there is lab1, lab2" in failed("lab9")
+    assert "no bench for 'lab9'; there is lab1, lab2, lab3" in failed("lab9")
     assert "there is no folder" in failed("lab1", "--plot", str(tmp_path / "none" / "a.png"))
     assert "unknown source 'nothing'" in failed("lab1", "--dataset", "nothing")
 
@@ -307,3 +415,4 @@ def test_rows_too_few_for_a_block_are_an_error_that_says_so(monkeypatch):
     monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
     assert "ids are less than a block of 128" in failed("lab1", "--num-rows", "1")
     assert "ids are less than a block of 128" in failed("lab2", "--num-rows", "1")
+    assert "no rank has a block of 128" in failed("lab3", "--num-rows", "1")

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from llmpipe.kit import bench_lab1, bench_lab2
+from llmpipe.kit import bench_lab1, bench_lab2, bench_lab3
 from llmpipe.kit.bench_plan import Bench, Watch, ratio_key
 from llmpipe.kit.bench_report import seconds
 from llmpipe.metrics import usable_cores
 
 PACKAGES = ("datasets", "transformers", "tokenizers", "torch", "numpy", "pyarrow", "gigatoken")
-BENCHES = {"lab1": bench_lab1.BENCH, "lab2": bench_lab2.BENCH}
+BENCHES = {"lab1": bench_lab1.BENCH, "lab2": bench_lab2.BENCH, "lab3": bench_lab3.BENCH}
 
 
 def run_bench(
@@ -34,12 +34,12 @@ def run_bench(
     num_rows: int | None = None,
     repeats: int = 3,
     say: Callable[[str], None] = lambda line: None,
-    memory: bool = True,
+    once: bool = True,
 ) -> dict:
     """Measure all ways `repeats` times in turn; the report, in numbers and words, for JSON.
 
     `classic_s` and `llmpipe_s` are medians in seconds, `ratio` the median of the runs' ratios;
-    `memory` holds what was measured once, if the lab has that and `memory` is true.
+    beside them stands what is measured once, if the lab has that and `once` is true.
     Raises KeyError for an unknown lab, RuntimeError with the words of a run that failed, and what
     `open_source` and `load_tokenizer` raise.
     """
@@ -65,8 +65,8 @@ def run_bench(
             times = (f"{bench.label(way)} {seconds(total[way])}" for way in bench.ways)
             say(f"run {index + 1} of {repeats}: {', '.join(times)}")
     report = _report(bench, runs, source, tokenizer)
-    if memory and bench.memory:
-        report["memory"] = bench.memory(tokenizer, say)
+    if once and bench.once:
+        report[bench.once.name] = bench.once.measure(tokenizer, num_rows, say)
     return report
 
 
@@ -118,7 +118,7 @@ def _report(bench: Bench, runs: list[dict], source: Any, tokenizer: Any) -> dict
         **row(totals),
         "ratios": [total["classic"] / total["llmpipe"] for total in totals],
         "stages": {stage: lap(stage) for stage in bench.stages},
-        "tokenizer": lap("tokenizer"),
+        **{stage: lap(stage) for stage in bench.beside},
         "dataset": str(source),
         "tokenizer_name": f"{tokenizer.name} from {tokenizer.origin}",
         "backend": tokenizer.backend_name,

@@ -117,4 +117,5 @@ BENCH = Bench(
     ways={"classic": classic.lab1, "llmpipe": lab1},
     compare=compare_lab1,
     notes=notes_lab1,
+    beside=("tokenizer",),
 )

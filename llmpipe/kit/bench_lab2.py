@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from llmpipe.kit import bench_memory, classic
-from llmpipe.kit.bench_plan import Bench, count_ids, gather, settle
+from llmpipe.kit.bench_plan import Bench, Once, count_ids, gather, settle
 from llmpipe.kit.bench_report import seconds, times
 
 WAYS = ("classic", "llmpipe", "blocks")
@@ -121,5 +121,6 @@ BENCH = Bench(
     labels={"llmpipe": "whole batches", "blocks": "blocks"},
     compare=compare_lab2,
     notes=notes_lab2,
-    memory=bench_memory.measure,
+    beside=("tokenizer",),
+    once=Once("memory", bench_memory.measure, bench_memory.notes, bench_memory.draw),
 )

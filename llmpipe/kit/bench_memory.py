@@ -24,8 +24,10 @@ TRIPLES = 26**3  # a word is two of them
 SCATTER = 123_456_791
 
 
-def measure(tokenizer: Any, say: Callable[[str], None] = lambda line: None) -> dict:
+def measure(tokenizer: Any, num_rows: int | None, say: Callable[[str], None]) -> dict:
     """Stream `NUM_IDS` of both texts, each in a child process; `tokenizer` as it was found.
+
+    A limit of `num_rows` changes nothing: what counts here is that one length is ten of the other.
 
     Returns `runs` (text, num_ids, peak and base bytes, seconds, tokens/s, how it was measured), and
     by text `extra_bytes` at the peak, and `rate_ratio`, of the largest over the smallest number.

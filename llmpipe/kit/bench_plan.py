@@ -58,13 +58,26 @@ def gather(loader: Any) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Once:
+    """What a bench measures once, after its ways; `name` is its key in the report.
+
+    `measure(tokenizer, num_rows, say)` gives what `notes` says in words and `draw(axes, found)`
+    draws; `num_rows` is None where the user has set no limit.
+    """
+
+    name: str
+    measure: Callable[..., dict]
+    notes: Callable[[dict], list[str]]
+    draw: Callable[[Any, dict], None]
+
+
+@dataclass(frozen=True)
 class Bench:
     """A lab's pipeline in several ways: functions of `settings` and a `Watch`, "classic" first.
 
-    `stages` are in the clock; a lap named "tokenizer" is reported beside it. `compare` takes the
-    results of all ways, by way, and returns what is the same and what is not; `notes` says it in
-    words. `labels` are what a table calls the ways. `memory`, where there is one, is measured once:
-    a function of the tokenizer and of what says how far it is.
+    `stages` are laps in the clock, `beside` laps that are reported but are not in it. `compare`
+    takes the results of all ways, by way, and returns what is the same and what is not; `notes`
+    says it in words. `labels` are what a table calls the ways.
     """
 
     title: str
@@ -75,8 +88,9 @@ class Bench:
     ways: Mapping[str, Callable[..., dict]]
     compare: Callable[..., dict]
     notes: Callable[[dict], list[str]]
+    beside: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    memory: Callable[..., dict] | None = None
+    once: Once | None = None
 
     def label(self, way: str) -> str:
         return self.labels.get(way, way)

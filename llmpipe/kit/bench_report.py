@@ -1,14 +1,13 @@
 """What a bench has measured, as a table for a projector and as a figure.
 
-`bench` is an entry of `bench.BENCHES`, `report` what `bench.run_bench` gave for it, with `memory`
-or without.
+`bench` is an entry of `bench.BENCHES`, `report` what `bench.run_bench` gave for it, with what is
+measured once or without.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from llmpipe.kit import bench_memory
 from llmpipe.kit.bench_plan import Bench, ratio_key
 
 
@@ -62,8 +61,8 @@ def bench_table(bench: Bench, report: dict) -> Any:
     runs = f"medians of {report['repeats']} runs of each in turn; ratios run by run: "
     runs += ", ".join(f"{ratio:.1f}" for ratio in report["ratios"])
     notes = [runs, *bench.notes(report)]
-    if "memory" in report:
-        notes += bench_memory.notes(report["memory"])
+    if bench.once and bench.once.name in report:
+        notes += bench.once.notes(report[bench.once.name])
     notes = (Padding(Text(note), (0, 0, 0, 1)) for note in [*notes, machine(report)])
     return Group(title, table, *notes)
 
@@ -71,13 +70,13 @@ def bench_table(bench: Bench, report: dict) -> Any:
 def bench_figure(bench: Bench, report: dict) -> Any:
     """All times of every stage as bars with their numbers, and all stages together.
 
-    Beside them, where it was measured, the peak memory.
+    Beside them, where it was measured, what is measured once.
     """
     from llmpipe.kit.figure import new_figure
 
-    memory = report.get("memory")
+    found = report.get(bench.once.name) if bench.once else None
     title = f"{bench.title}, {times(report['ratio'])} as fast ({report['dataset']})"
-    figure, axes = new_figure(title, ratios=(5, 3) if memory else (1,), size=(9, 5))
+    figure, axes = new_figure(title, ratios=(5, 3) if found else (1,), size=(9, 5))
     _draw_times(axes[0], bench, report)
     note = f"median of {report['repeats']} runs; {machine(report)}"
     figure.supxlabel(note, size=8, x=0.01, ha="left", wrap=True)
@@ -86,9 +85,9 @@ def bench_figure(bench: Bench, report: dict) -> Any:
         + ", ".join(f"{bench.label(way)} {seconds(row[f'{way}_s'])}" for way in bench.ways)
         for stage, row in {**report["stages"], "all": report}.items()
     )
-    if memory:
-        bench_memory.draw(axes[1], memory)
-        figure.caption += "; " + "; ".join(bench_memory.notes(memory))
+    if found:
+        bench.once.draw(axes[1], found)
+        figure.caption += "; " + "; ".join(bench.once.notes(found))
     return figure
 
 

@@ -3,7 +3,7 @@
 llmpipe mirror FOLDER            write the built-in sample, laid out as the hub
 llmpipe serve FOLDER             be the hub for this machine
 llmpipe serve --host 0.0.0.0     be the hub for the room, with what LLMPIPE_MIRROR holds
-llmpipe bench lab2               measure a lab against its classic way, on this machine
+llmpipe bench lab3               measure a lab against its classic way, on this machine
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def serve(
 
 @app.command()
 def bench(
-    lab: Annotated[str, typer.Argument(help="Which lab: lab1 or lab2.")],
+    lab: Annotated[str, typer.Argument(help="Which lab: lab1, lab2 or lab3.")],
     dataset: Annotated[
         str | None, typer.Option(help="What `open_source` takes; by default the lab's own.")
     ] = None,
@@ -114,9 +114,13 @@ def bench(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers, as JSON.")
     ] = None,
-    memory: Annotated[
-        bool, typer.Option(help="Lab 2: stream 10 and 100 million ids too, some minutes.")
-    ] = True,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Without what takes minutes: lab 2's 100 million ids, lab 3 on 1, 2 and 4 ranks.",
+        ),
+    ] = False,
 ) -> None:
     """Measure a lab's pipeline against the classic one, in the same run, and compare their ids."""
     import json
@@ -136,7 +140,7 @@ def bench(
         typer.echo(line, err=True)
 
     try:
-        report = benches.run_bench(lab, dataset, num_rows, repeats, say, memory)
+        report = benches.run_bench(lab, dataset, num_rows, repeats, say, not quick)
     except (ValueError, KeyError, OSError, RuntimeError) as error:
         raise fail(str(error)) from None
     Console().print(bench_table(benches.BENCHES[lab], report))

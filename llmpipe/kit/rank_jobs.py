@@ -7,25 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from llmpipe.fork_server import STREAMING
+from llmpipe.kit.rank_files import RankFile
 from llmpipe.kit.rank_work import RankSettings, go_through
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.parts import Parts
 from llmpipe.sharding import World
 from llmpipe.shares import Share
 
-# For `run_ranks(preload=...)`: what these jobs import, so that no rank has to wait for it. Arrow
-# imports pandas, where it is installed, as soon as it makes an array of Python's values.
-PRELOAD = (
-    "llmpipe.streaming",
-    "llmpipe.uneven",
-    "llmpipe.process_group",
-    "pandas",
-    "llmpipe.classification_stream",
-    "gigatoken",
-    "awkward",
-    "nanotoken",
-    "psutil",
-)
+PRELOAD = STREAMING  # for `run_ranks`: what these jobs import, so that no rank waits for it
 
 
 @dataclass(frozen=True)
@@ -82,6 +72,25 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
         "own_rows": ledger["filter", "documents"].num_in,
         "ledger": ledger.check().to_dicts(),
     }
+
+
+def keep_batches(world: World, send: Callable, settings: Settings, folder: str) -> None:
+    """Go through the batches of one rank's share, and leave all its ids in a file in `folder`."""
+    from llmpipe import BlockStream, QualityFilter
+
+    kept = RankFile(folder, world.rank)
+    stream = BlockStream(
+        settings.share(world),
+        settings.tokenizer,
+        settings.block_size,
+        filter=QualityFilter(min_chars=settings.min_chars),
+        batch_size=settings.batch_size,
+        remainder="pad",  # else nobody would see the last ids
+    )
+    for batch in stream:
+        kept.add(batch["input_ids"])
+    rows, ids = stream.ledger["filter", "documents"], stream.ledger["chunk", "ids"]
+    kept.write(rows.num_in, rows.num_out, num_padding=ids.added.get("padding", 0))
 
 
 def trace(world: World, send: Callable, settings: Settings) -> dict:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from llmpipe.fork_server import start_fork_server
 from llmpipe.kit.rank_bars import RankBars
 from llmpipe.kit.rank_jobs import PRELOAD
 from llmpipe.kit.rank_report import Progress
@@ -76,7 +77,10 @@ def run_script(run: Callable[..., dict | None], options: argparse.Namespace) -> 
     if options.verbose:
         show_log()
     try:
-        report = run(options, World.from_environment())
+        world = World.from_environment()
+        if world is None:
+            start_fork_server(PRELOAD)  # it imports torch while this process opens the data
+        report = run(options, world)
         if options.json and report:
             write_json(options.json, report)
     except (OSError, ValueError, TypeError, KeyError, RankError) as error:

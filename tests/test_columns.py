@@ -1,0 +1,31 @@
+"""Arrow's numbers read without pandas: the same as Arrow's own way gives."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from llmpipe.columns import mask, numbers
+
+TYPES = [pa.int8(), pa.int32(), pa.int64(), pa.uint16(), pa.uint64(), pa.float64()]
+
+
+@pytest.mark.parametrize("kind", TYPES, ids=str)
+@pytest.mark.parametrize(("start", "stop"), [(0, 19), (3, 17), (8, 8), (19, 19)])
+def test_numbers_are_those_that_arrow_gives(kind, start, stop):
+    array = pa.array(range(19), kind).slice(start, stop - start)
+    chunked = pa.chunked_array([array, array[:2], array[1:]])
+    for column in (array, chunked, pa.chunked_array([], kind), pa.array([], kind)):
+        found = numbers(column)
+        assert found.dtype == kind.to_pandas_dtype()
+        assert found.tolist() == column.to_pylist()
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 64, 1000])
+@pytest.mark.parametrize("start", [0, 1, 8, 13])
+def test_booleans_go_both_ways_whatever_their_number(length, start):
+    flags = np.random.default_rng(length).random(length) < 0.5
+    assert mask(flags).to_pylist() == flags.tolist()
+    column = mask(flags)[start:]
+    assert numbers(column).dtype == bool
+    assert numbers(column).tolist() == flags[start:].tolist()
+    assert numbers(pa.chunked_array([column, column])).tolist() == 2 * flags[start:].tolist()

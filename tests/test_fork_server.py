@@ -1,0 +1,45 @@
+"""The fork server: started ahead, it has imported what ranks need, and nothing that costs time."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmpipe.fork_server import START_METHOD
+
+pytestmark = pytest.mark.skipif(START_METHOD != "forkserver", reason="no fork server by default")
+
+SCRIPT = """
+import sys
+from multiprocessing import forkserver
+
+sys.path.insert(0, sys.argv[1])
+import fork_server_jobs
+from llmpipe.fork_server import start_fork_server
+
+if __name__ == "__main__":
+    start_fork_server()
+    from llmpipe import load_tokenizer, open_source, run_ranks
+    from llmpipe.kit.rank_jobs import PRELOAD, Settings
+
+    assert "torch" not in sys.modules
+    parts = open_source("wikitext-2").parts("train", 100)
+    settings = Settings(parts, load_tokenizer("gpt2"))
+    servers = set()
+    for preload in (PRELOAD, ["wave"]):
+        print(run_ranks(fork_server_jobs.imported, 1, settings, preload=preload)[0])
+        servers.add(forkserver._forkserver._forkserver_pid)
+    print(len(servers))
+"""
+
+
+def test_a_server_started_ahead_serves_all_ranks_and_none_of_them_imports_pandas(
+    monkeypatch,
+):
+    monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    before = "{'gc': True, 'before': ['torch'], 'after': ['torch'], 'ids': True}"
+    assert done.stdout.splitlines() == [before, before, "1"]
