@@ -16,7 +16,7 @@ from typing import Any
 _HOMES = {
     "BlockDataset": "dataset",
     "BlockStream": "streaming",
-    "BucketBatchSampler": "classification",
+    "BucketBatchSampler": "buckets",
     "ClassificationDataset": "classification",
     "ClassificationStream": "classification_stream",
     "Ledger": "ledger",

@@ -15,7 +15,6 @@ from llmpipe.handover import Handover
 from llmpipe.lanes import Lanes, Piece
 from llmpipe.lasting import Lasting, failing
 from llmpipe.ledger import Ledger
-from llmpipe.parts import Parts
 from llmpipe.recipe import check_count
 from llmpipe.sharding import World
 from llmpipe.stream_state import State, check_made_with, check_pieces, collect
@@ -25,13 +24,6 @@ from llmpipe.stream_state import State, check_made_with, check_pieces, collect
 _is_default = pa.default_memory_pool().backend_name == "mimalloc"
 if _is_default and "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
     pa.set_memory_pool(pa.system_memory_pool())
-
-
-class DealtRecipe(Protocol):
-    """What a stream does to its rows: of it a state holds `made_with`, in plain values."""
-
-    parts: Parts
-    made_with: Any
 
 
 class StreamPass(Protocol):
@@ -48,15 +40,16 @@ class StreamPass(Protocol):
 class DealtStream(IterableDataset):
     """A stream whose lanes are dealt to the workers of all ranks, and can be dealt again.
 
-    A subclass says what is done with the rows (`recipe`), makes a pass over pieces of lanes
-    (`_pass`), and tells how its account, of the class `counts`, becomes a ledger (`_ledger`).
+    A subclass says what is done with the rows (`recipe`: its `parts`, and `made_with`, by which a
+    state knows it), makes a pass over pieces of lanes (`_pass`), and tells how its account, of the
+    class `counts`, becomes a ledger (`_ledger`).
     """
 
     counts: ClassVar[type[Counts]] = Counts
 
     def __init__(
         self,
-        recipe: DealtRecipe,
+        recipe: Any,
         *,
         shuffle: bool,
         seed: int,
@@ -65,10 +58,7 @@ class DealtStream(IterableDataset):
         num_piles: int = 1,
     ) -> None:
         self.recipe = recipe
-        self.made_with = {
-            **recipe.made_with,
-            "shuffle": f"seed {seed}" if shuffle else None,
-        }
+        self.made_with = {**recipe.made_with, "shuffle": f"seed {seed}" if shuffle else None}
         self.shuffle, self.seed, self.num_piles = shuffle, seed, num_piles
         self.rank, self.world_size = rank, world_size
         self._handover = Handover()

@@ -71,13 +71,21 @@ class Encoding:
 
     @classmethod
     def of(cls, tokenizer: Any, max_length: int) -> Encoding:
-        """Raises TypeError or ValueError if `max_length` leaves no place for text."""
+        """Raises TypeError or ValueError if `max_length` leaves no place for text.
+
+        Which ids the tokenizer puts around a text is seen on a probe.
+        """
         check_count("max_length", max_length, 1)
-        probe, whole = "a", tokenizer.encode(["a"]).ids.tolist()
-        text = tokenizer.encode([probe], add_special_tokens=False).ids.tolist()
-        places = range(len(whole) - len(text) + 1)
-        first = next(place for place in places if whole[place : place + len(text)] == text)
+        whole = tokenizer.encode(["a"]).ids.tolist()
+        text = tokenizer.encode(["a"], add_special_tokens=False).ids.tolist()
         num_control = len(whole) - len(text)
+        found = [n for n in range(num_control + 1) if whole[n : n + len(text)] == text]
+        if not found:
+            raise ValueError(
+                f"{tokenizer.name} does not put its control ids around a text alone: 'a' gives "
+                f"{whole}, without them {text}"
+            )
+        first = found[0]
         if max_length <= num_control:
             names = {number: name for name, number in tokenizer.control_ids.items()}
             around = [*whole[:first], *whole[first + len(text) :]]

@@ -126,3 +126,55 @@ def test_parts_of_unequal_weights_are_dealt_evenly(weights, number):
     ]
     assert sum(sizes) == sum(weights) * PER_PART
     assert max(sizes) - min(sizes) <= 2 * max(weights)  # a lane at each end
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=30),
+    st.integers(2, 9),
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.booleans(),
+)
+def test_of_every_pile_every_consumer_gets_its_share(weights, num_piles, first, second, shuffle):
+    """Also where what one of them had left is dealt again."""
+    lanes = Lanes(tuple(weights), shuffle, num_piles=num_piles)
+    shares = [lanes.deal(lanes.all, index, first) for index in range(first)]
+    again = [
+        lanes.deal([p for share in shares for p in share], index, second) for index in range(second)
+    ]
+    for number, dealt in ((first, shares), (second, again)):
+        assert sorted(lane for share in dealt for lane in lanes_of(share)) == sorted(
+            lanes_of(lanes.all)
+        )
+        num_found = set()
+        for share in dealt:
+            piles = lanes.piles(share)
+            num_found.add(len(piles))
+            for pieces in piles.values():
+                due = sum(weights) * PER_PART / min(num_piles, len(weights)) / number
+                size = sum(lanes.depth(p.stop_lane) - lanes.depth(p.first_lane) for p in pieces)
+                assert abs(size - due) <= 2 * max(weights)
+        assert max(num_found) == min(num_piles, len(weights))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_pile_is_of_parts_that_lie_near_each_other_and_neighbours_are_not(shuffle):
+    lanes = Lanes((9,) * 64, shuffle, seed=3, num_piles=8)
+    pieces = lanes.share(World())
+    assert [(p.stop_lane - p.first_lane) // PER_PART for p in pieces] == [8] * 8
+    parts = [lanes.parts()[p.first_lane // PER_PART : p.stop_lane // PER_PART] for p in pieces]
+    assert sorted(tuple(sorted(own // 8)) for own in parts) == [(n,) * 8 for n in range(8)]
+    halves = [own[0] >= 32 for own in parts]
+    assert all(1 <= sum(halves[start : start + 4]) <= 3 for start in range(5))
+    assert (lanes.parts().tolist() == list(range(64))) != shuffle
+
+
+@given(st.sets(st.integers(0, 90)), st.integers(0, 40), st.sets(st.integers(0, 90)))
+def test_rows_ahead_are_kept_when_a_piece_goes_on(first, row, second):
+    piece = Piece(0, 256).with_ahead(first).beyond(row, "abc")
+    piece = piece.with_ahead(number for number in second if number >= row)
+    due = {number for number in first | second if number >= row}
+    assert Piece.from_list(piece.to_list()) == piece
+    found = np.flatnonzero(piece.is_ahead(np.arange(row, 100))) + row
+    assert set(found.tolist()) == due
+    assert bool(piece.ahead) == bool(due)

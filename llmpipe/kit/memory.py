@@ -34,8 +34,9 @@ class PeakMemory:
     Windows) is exact if it rose inside the block; if it stood higher already, the highest of
     samples, taken every two milliseconds by a thread, which can miss a short peak.
 
+    >>> import mmap  # pages that this process did not have before, where a text may get old ones
     >>> with PeakMemory() as peak:
-    ...     text = "a" * 50_000_000
+    ...     written = mmap.mmap(-1, 50_000_000).write(b"a" * 50_000_000)
     >>> peak.bytes >= 49_000_000
     True
     """
