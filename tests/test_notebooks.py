@@ -328,14 +328,20 @@ def papermill(path, tmp_path, *parameters, **changes):
     return "".join(map(printed, cells))
 
 
-FIGURES = dict.fromkeys(("Lab1", "Lab2", "Lab3"), ("36,718", "16,859", "2,357,942", "18,421"))
+WIKITEXT = ("wikitext-2-v1", ("36,718", "16,859", "2,357,942", "18,421"))
+REAL = {
+    **dict.fromkeys(("Lab1", "Lab2", "Lab3"), WIKITEXT),
+    # Reviews; each class; ids with [CLS] and [SEP]; reviews over 256 ids.
+    "Lab4": ("imdb", ("25,000", "12,500", "7,846,783", "11,063")),
+}
 
 
 @every_notebook
 def test_on_real_text_it_prints_the_figures_that_are_known(path, mirror, tmp_path):
-    text = papermill(path, tmp_path, ("dataset", "wikitext-2-v1"), LLMPIPE_MIRROR=str(mirror))
-    assert "wikitext-2-v1 from mirror" in text
-    for figure in FIGURES[path.stem]:
+    dataset, figures = REAL[path.stem]
+    text = papermill(path, tmp_path, ("dataset", dataset), LLMPIPE_MIRROR=str(mirror))
+    assert f"{dataset} from mirror" in text
+    for figure in figures:
         assert re.search(rf"(?<![\d,]){figure}(?![\d,])", text), f"{figure} is not printed"
 
 

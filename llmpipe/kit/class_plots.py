@@ -69,7 +69,7 @@ def label_shares(
         axes.set_yticks(workers, names, fontsize=10)
         axes.set_xticks([0, 1], ["0%", "100%"])
         axes.set(ylim=(highest - 0.4, -0.6), xlim=(0, inches / (inches - 0.5)))
-        axes.set_xlabel(f"{strategy}:\none class only: {one_sided[strategy]}")
+        axes.set_xlabel(f"{strategy}:\none class: {one_sided[strategy]}")
     legend_above(panels[0])
     figure.caption = "share of positives by worker: " + "; ".join(
         f"{strategy}: " + ", ".join(map(percent, each)) for strategy, each in shares.items()

@@ -47,7 +47,7 @@ def accuracy(model: Any, batches: Iterable[dict]) -> float:
 def train(
     model: Any, batches: Iterable[dict], held_out: Sequence[dict], learning_rate: float = 3e-3
 ) -> list[tuple[int, float]]:
-    """Train on `batches`, one step each; pairs (step, accuracy on `held_out`), also at both ends."""
+    """Train on `batches`, one step each; pairs (step, accuracy on `held_out`), the first at 0."""
     import torch
 
     # On so small tensors a second thread is more work to wake than it does, on busy cores by far.
