@@ -75,7 +75,7 @@ def draw(axes: Any, scaling: dict) -> None:
     bars = {ranks(int(n)): rate / 1e6 for n, rate in scaling["tokens_per_s"].items()}
     colours, hatches = [BLUE] * len(bars), [""] * len(bars)
     lying_bars(axes, bars, colours, hatches, lambda value: f"{value:.1f}")
-    axes.set_xlabel(f"million tokens/s, {scaling['num_ids'] / 1e6:.3g} M ids of the sample")
+    axes.set_xlabel(f"million tokens/s over {scaling['num_ids'] / 1e6:.3g} million ids")
 
 
 def run_child(tokenizer_folder: str, num_rows: str, num_ranks: str) -> dict:
