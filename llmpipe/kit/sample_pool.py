@@ -1,4 +1,4 @@
-"""Imported by a fork server: the sample's pool of sentences, made once for all ranks (0.3 s each)."""
+"""Imported by a fork server: the sample's pool of sentences, made once for all ranks, not by each."""
 
 from llmpipe import sample
 
