@@ -1,4 +1,4 @@
-"""Imported by a fork server: the sample's pool of sentences, made once for all ranks, not by each."""
+"""Imported by a fork server: the pool of sentences of the sample, made once for all ranks."""
 
 from llmpipe import sample
 
