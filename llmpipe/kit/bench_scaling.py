@@ -75,20 +75,22 @@ def draw(axes: Any, scaling: dict) -> None:
     bars = {ranks(int(n)): rate / 1e6 for n, rate in scaling["tokens_per_s"].items()}
     colours, hatches = [BLUE] * len(bars), [""] * len(bars)
     lying_bars(axes, bars, colours, hatches, lambda value: f"{value:.1f}")
-    axes.set_xlabel(f"million tokens/s, {scaling['num_ids'] / 1e6:.3g} M ids of the sample")
+    axes.set_xlabel(f"million tokens/s over {scaling['num_ids'] / 1e6:.3g} million ids")
 
 
 def run_child(tokenizer_folder: str, num_rows: str, num_ranks: str) -> dict:
     """What a process of `measure` does: all batches, by `num_ranks` ranks."""
-    from llmpipe.fork_server import start_fork_server
+    from llmpipe.fork_server import STREAMING, start_fork_server
 
-    start_fork_server()
+    # The pool is no part of a pipeline: no rank makes it while another is measured.
+    preload = [*STREAMING, "llmpipe.kit.sample_pool"]
+    start_fork_server(preload)
     from llmpipe import load_tokenizer, open_source, run_ranks
-    from llmpipe.kit.rank_jobs import PRELOAD, Settings, stream_batches
+    from llmpipe.kit.rank_jobs import Settings, stream_batches
 
     parts = open_source("wikitext-103").parts("train", int(num_rows))
     settings = Settings(parts, load_tokenizer(tokenizer_folder), batch_size=8)
-    found = run_ranks(stream_batches, int(num_ranks), settings, preload=PRELOAD)
+    found = run_ranks(stream_batches, int(num_ranks), settings, preload=preload)
     began = min(rank["first_batch_at"] for rank in found if rank["first_batch_at"])
     seconds = max(rank["finished"] for rank in found) - began
     return {"num_ids": sum(rank["ids"] for rank in found), "seconds": seconds}
