@@ -347,9 +347,13 @@ def test_on_real_text_it_prints_the_figures_that_are_known(path, mirror, tmp_pat
 
 @every_notebook
 def test_it_runs_with_other_parameters(path, tmp_path):
-    parameters = [("num_rows", 3000), ("block_size", 64), ("batch_size", 4), ("min_chars", 20)]
+    # Fewer reviews are too few parts of the sample for a stream to mix well: it warns.
+    num_rows = 16_000 if path.stem == "Lab4" else 3000
+    parameters = [("num_rows", num_rows), ("block_size", 64), ("batch_size", 4)]
+    if path.stem != "Lab4":
+        parameters.append(("min_chars", 20))
     text = papermill(path, tmp_path, *parameters, LLMPIPE_SOURCE="sample")
-    assert "3,000 rows" in text
+    assert f"{num_rows:,} rows" in text
     assert "(4, 64)" in text
 
 
