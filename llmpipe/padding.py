@@ -45,13 +45,21 @@ def padded(
     ([[7, 8], [9, 0]], [[1, 1], [1, 0]])
     """
     widths = np.asarray(widths, np.int64)
-    first = np.cumsum(lengths) - lengths  # of a row, if there were no padding
-    number = np.arange(lengths.sum())
-    to = number + np.repeat(np.cumsum(widths) - widths - first, lengths)
-    rows, mask = np.full(widths.sum(), pad_id, np.int64), np.zeros(widths.sum(), np.int64)
-    rows[to] = ids[number + np.repeat(starts - first, lengths)]
-    mask[to] = 1
-    return rows, mask
+    # Each row's run of ids and its run of padding, in turn.
+    runs = np.column_stack((lengths, widths - lengths)).ravel()
+    is_id = np.repeat(np.tile([True, False], len(widths)), runs)
+    rows = np.full(len(is_id), pad_id, np.int64)
+    rows[is_id] = _together(ids, starts, lengths)
+    return rows, is_id.astype(np.int64)
+
+
+def _together(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The ids of rows, one row after the other; no copy where they lie so already."""
+    first = np.cumsum(lengths) - lengths
+    shifts = starts - first
+    if len(shifts) and (shifts == shifts[0]).all():
+        return ids[starts[0] : starts[-1] + lengths[-1]]
+    return ids[np.arange(lengths.sum()) + np.repeat(shifts, lengths)]
 
 
 def by_length(lengths: np.ndarray, group_rows: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import json
 import math
 import subprocess
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +13,15 @@ from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from llmpipe import load_tokenizer, open_source
-from llmpipe.kit import bench, bench_lab1, bench_lab2, bench_lab3, bench_memory, bench_scaling
+from llmpipe.kit import (
+    bench,
+    bench_lab1,
+    bench_lab2,
+    bench_lab3,
+    bench_lab4,
+    bench_memory,
+    bench_scaling,
+)
 from llmpipe.kit.bench_report import bench_figure
 from llmpipe.kit.cli import app
 
@@ -20,10 +29,10 @@ STAGES = ["load", "filter", "tokenize", "chunk", "epoch"]
 NUM_ROWS = 2500  # enough for more than one map batch of 1,000 documents
 
 
-def outcome_of(lab, folder, once=None, **sizes):
+def outcome_of(lab, folder, once=None, num_rows=NUM_ROWS, **sizes):
     """One run of the command on the sample, with all it writes; `sizes` set in module `once`."""
     plot, numbers = folder / "bench.png", folder / "bench.json"
-    arguments = ["bench", lab, "--num-rows", str(NUM_ROWS), "--repeats", "1"]
+    arguments = ["bench", lab, "--num-rows", str(num_rows), "--repeats", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLMPIPE_SOURCE", "sample")
         patch.setenv("COLUMNS", "80")
@@ -398,6 +407,123 @@ def test_different_work_in_lab3_is_said_loudly_and_fails(monkeypatch, lab3_repor
     assert "NOT THE SAME" in " ".join(done.stdout.split())
 
 
+LAB4_WAYS = ("classic", "llmpipe", "map_style")
+NUM_REVIEWS = 301  # the last batch of 8 is not full
+
+
+@pytest.fixture(scope="module")
+def lab4_outcome(tmp_path_factory):
+    return outcome_of("lab4", tmp_path_factory.mktemp("bench"), num_rows=NUM_REVIEWS)
+
+
+@pytest.fixture
+def lab4_report(lab4_outcome):
+    return lab4_outcome[2]["lab4"]
+
+
+def test_lab4_has_times_ratios_and_rates_of_the_stream_and_of_the_data_set(lab4_report):
+    report = lab4_report
+    assert list(report)[:5] == ["classic_s", "llmpipe_s", "map_style_s", "ratio", "map_style_ratio"]
+    assert list(report["stages"]) == ["first batch", "the rest"]
+    for way in LAB4_WAYS:
+        assert report["tokenizer"][f"{way}_s"] > 0
+        assert report["stages"]["first batch"][f"{way}_s"] > 0
+        stages = sum(stage[f"{way}_s"] for stage in report["stages"].values())
+        assert math.isclose(stages, report[f"{way}_s"])
+        assert math.isclose(report[f"{way}_samples_per_s"], NUM_REVIEWS / stages)
+
+
+def test_lab4_gives_the_reviews_that_tokenizers_gives(monkeypatch, lab4_report):
+    monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
+    reviews = open_source("imdb").load("train", num_rows=NUM_REVIEWS)
+    reference = Tokenizer.from_file(str(load_tokenizer("distilbert").folder / "tokenizer.json"))
+    full = np.array([len(each.ids) for each in reference.encode_batch(list(reviews["text"]))])
+    for name in ("batches", "ids", "masks", "labels", "counts"):
+        assert lab4_report[f"{name}_equal"] is True
+    assert (lab4_report["samples"], lab4_report["batches"]) == (NUM_REVIEWS, 38)
+    counts = Counter(map(str, reviews["label"]))
+    assert len(counts) == 2
+    assert lab4_report["label_counts"] == counts
+    assert 0 < np.mean(full > 256) < 1
+    assert lab4_report["truncation_ratio"] == pytest.approx(np.mean(full > 256))
+    padding = 1 - np.minimum(full, 256).sum() / (256 * NUM_REVIEWS)
+    assert lab4_report["padding_ratio"] == pytest.approx(padding)
+    # Padded to the longest of a batch, and of one with others about as long.
+    ratios = [lab4_report[f"{each}_padding_ratio"] for each in bench_lab4.PADDINGS]
+    assert ratios[0] == pytest.approx(padding)
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[2] < ratios[0]
+    assert all(lab4_report[f"{each}_samples_per_s"] > 0 for each in bench_lab4.PADDINGS)
+
+
+def test_the_table_of_lab4_fits_a_projector_and_the_plot_is_a_picture(lab4_outcome, lab4_report):
+    done, plot, _ = lab4_outcome
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    words = " ".join(done.stdout.split())
+    parts = ["first batch", "the rest", "stream", "data set", "num_workers=0", "(8, 256)"]
+    labels = [f"{count} of {label}" for label, count in lab4_report["label_counts"].items()]
+    for part in [*parts, *labels, "38 batches", "samples/s", "buckets", "nanotoken"]:
+        assert part in words
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def lab4_results():
+    """What the three ways give for three reviews of up to two ids, in two batches."""
+    arrays = {
+        "sizes": np.array([2, 1]),
+        "ids": np.array([[5, 6], [7, 0], [8, 9]]),
+        "mask": np.array([[1, 1], [1, 0], [1, 1]]),
+        "labels": np.array([0, 1, 1]),
+        "counts": {
+            "epoch_ids": 6,
+            "label_counts": {"0": 1, "1": 2},
+            "truncation_ratio": 0.0,
+            "padding_ratio": 1 / 6,
+            "paddings": {},
+        },
+    }
+    laps = {"first batch": 1.0, "the rest": 2.0}
+    return {way: {**arrays, "seconds": laps} for way in LAB4_WAYS}
+
+
+@pytest.mark.parametrize("way", LAB4_WAYS)
+@pytest.mark.parametrize(
+    ("array", "unequal"),
+    [("sizes", "batches"), ("ids", "ids"), ("mask", "masks"), ("labels", "labels")],
+)
+def test_other_batches_of_lab4_are_noticed(way, array, unequal):
+    same = bench_lab4.compare_lab4(lab4_results())
+    assert not {name for name, equal in same.items() if equal is False}
+    assert [same[f"{each}_samples_per_s"] for each in LAB4_WAYS] == [1.0] * 3
+    wrong = lab4_results()
+    wrong[way] = {**wrong[way], array: np.roll(wrong[way][array], 1, axis=0)}
+    found = bench_lab4.compare_lab4(wrong)
+    assert {name for name, equal in found.items() if equal is False} == {f"{unequal}_equal"}
+
+
+@pytest.mark.parametrize(
+    ("way", "name", "value"),
+    [
+        *((way, "epoch_ids", 4) for way in LAB4_WAYS),
+        ("llmpipe", "label_counts", {"0": 2, "1": 1}),
+        ("llmpipe", "padding_ratio", 0.0),
+    ],
+)
+def test_other_counts_of_lab4_are_noticed(way, name, value):
+    wrong = lab4_results()
+    wrong[way] = {**wrong[way], "counts": {**wrong[way]["counts"], name: value}}
+    found = bench_lab4.compare_lab4(wrong)
+    assert {key for key, equal in found.items() if equal is False} == {"counts_equal"}
+
+
+@pytest.mark.parametrize("name", ["batches", "ids", "masks", "labels", "counts"])
+def test_different_work_in_lab4_is_said_loudly_and_fails(monkeypatch, lab4_report, name):
+    monkeypatch.setattr(bench, "run_bench", lambda *_: {**lab4_report, f"{name}_equal": False})
+    done = CliRunner().invoke(app, ["bench", "lab4"])
+    assert done.exit_code == 2
+    assert "NOT THE SAME BATCHES" in " ".join(done.stdout.split())
+
+
 def failed(*arguments):
     done = CliRunner().invoke(app, ["bench", *arguments])
     assert done.exit_code == 2, done.output
@@ -406,7 +532,7 @@ def failed(*arguments):
 
 def test_wrong_calls_are_answered_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
-    assert "no bench for 'lab9'; there is lab1, lab2, lab3" in failed("lab9")
+    assert "no bench for 'lab9'; there is lab1, lab2, lab3, lab4" in failed("lab9")
     assert "there is no folder" in failed("lab1", "--plot", str(tmp_path / "none" / "a.png"))
     assert "unknown source 'nothing'" in failed("lab1", "--dataset", "nothing")
 

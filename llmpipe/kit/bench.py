@@ -19,13 +19,27 @@ from typing import Any
 
 import numpy as np
 
-from llmpipe.kit import bench_lab1, bench_lab2, bench_lab3
+from llmpipe.kit import bench_lab1, bench_lab2, bench_lab3, bench_lab4
 from llmpipe.kit.bench_plan import Bench, Watch, ratio_key
 from llmpipe.kit.bench_report import seconds
 from llmpipe.metrics import usable_cores
 
-PACKAGES = ("datasets", "transformers", "tokenizers", "torch", "numpy", "pyarrow", "gigatoken")
-BENCHES = {"lab1": bench_lab1.BENCH, "lab2": bench_lab2.BENCH, "lab3": bench_lab3.BENCH}
+PACKAGES = (
+    "datasets",
+    "transformers",
+    "tokenizers",
+    "torch",
+    "numpy",
+    "pyarrow",
+    "gigatoken",
+    "nanotoken",
+)
+BENCHES = {
+    "lab1": bench_lab1.BENCH,
+    "lab2": bench_lab2.BENCH,
+    "lab3": bench_lab3.BENCH,
+    "lab4": bench_lab4.BENCH,
+}
 
 
 def run_bench(

@@ -57,6 +57,24 @@ def gather(loader: Any) -> np.ndarray:
     return np.concatenate(batches).astype(np.uint32)
 
 
+def gather_labelled(loader: Any) -> dict[str, np.ndarray]:
+    """What one more epoch of batches of one width holds, out of the clock, and how it was batched.
+
+    `sizes` (num_batches,) of the batches; `ids` and `mask` (num_rows, T), `labels` (num_rows,).
+    """
+    batches = list(loader)
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([batch[name].numpy() for batch in batches])
+
+    return {
+        "sizes": np.array([len(batch["labels"]) for batch in batches]),
+        "ids": column("input_ids").astype(np.uint32),
+        "mask": column("attention_mask").astype(np.uint8),
+        "labels": column("labels"),
+    }
+
+
 @dataclass(frozen=True)
 class Once:
     """What a bench measures once, after its ways; `name` is its key in the report.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from llmpipe.kit.bench_plan import count_ids, gather, settle
+from llmpipe.kit.bench_plan import count_ids, gather, gather_labelled, settle
 
 
 def lab1(
@@ -118,3 +118,46 @@ def lab2(
     counts = {"epoch_ids": count_ids(loader, watch)}
     counts |= {"rows": dataset.num_rows, "left_over": len(dataset.buffer)}
     return {"blocks": gather(loader), "counts": counts}
+
+
+def lab4(file: str, tokenizer_folder: str, max_length: int, batch_size: int, watch: Any) -> dict:
+    """From opening a Parquet file to the end of one epoch of padded batches; laps as in `lab2`.
+
+    Returns what `llmpipe.kit.bench_plan.gather_labelled` does, and `counts`: `epoch_ids`.
+    """
+    import torch
+    from datasets import load_dataset
+    from torch.utils.data import DataLoader, Dataset
+    from transformers import AutoTokenizer
+
+    class Reviews(Dataset):
+        def __init__(self, rows: Any) -> None:
+            self.rows = rows
+
+        def __len__(self) -> int:
+            return len(self.rows)
+
+        def __getitem__(self, index: int) -> dict:
+            row = self.rows[index]
+            encoded = tokenizer(
+                row["text"],
+                truncation=True,
+                max_length=max_length,
+                padding="max_length",
+                return_tensors="pt",
+            )
+            return {
+                "input_ids": encoded["input_ids"].squeeze(0),
+                "attention_mask": encoded["attention_mask"].squeeze(0),
+                "labels": torch.tensor(row["label"]),
+            }
+
+    watch.start()
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    watch.lap("tokenizer")
+    settle()
+    watch.start()
+    rows = load_dataset("parquet", data_files={"train": file}, split="train")
+    loader = DataLoader(Reviews(rows), batch_size=batch_size, num_workers=0)
+    counts = {"epoch_ids": count_ids(loader, watch)}
+    return {**gather_labelled(loader), "counts": counts}

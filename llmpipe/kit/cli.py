@@ -3,7 +3,7 @@
 llmpipe mirror FOLDER            write the built-in sample, laid out as the hub
 llmpipe serve FOLDER             be the hub for this machine
 llmpipe serve --host 0.0.0.0     be the hub for the room, with what LLMPIPE_MIRROR holds
-llmpipe bench lab3               measure a lab against its classic way, on this machine
+llmpipe bench lab4               measure a lab against its classic way, on this machine
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def serve(
 
 @app.command()
 def bench(
-    lab: Annotated[str, typer.Argument(help="Which lab: lab1, lab2 or lab3.")],
+    lab: Annotated[str, typer.Argument(help="Which lab: lab1, lab2, lab3 or lab4.")],
     dataset: Annotated[
         str | None, typer.Option(help="What `open_source` takes; by default the lab's own.")
     ] = None,
