@@ -16,7 +16,7 @@ def main(file: str, tokenizer_folder: str, *more: str) -> None:
     *sizes, folder, strategy = more
     world_size, min_chars, block_size, batch_size = map(int, sizes)
     parts, tokenizer = open_source(file).parts("train"), load_tokenizer(tokenizer_folder)
-    settings = Settings(parts, tokenizer, block_size, batch_size, strategy, min_chars=min_chars)
+    settings = Settings(parts, tokenizer, block_size, batch_size, min_chars, strategy=strategy)
     run_ranks(keep_batches, world_size, settings, folder)
 
 
