@@ -22,6 +22,7 @@ from multiprocessing import connection
 
 from tqdm import tqdm
 
+from llmpipe.long_turns import take_long_turns
 from llmpipe.sharding import World
 
 # Messages travel in pieces that a pipe takes whole or not at all (5 bytes frame each), so that a
@@ -90,6 +91,7 @@ def run_rank(world: World, writer, order_reader, beat_s: float) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     threading.Thread(target=beat, daemon=True).start()
+    take_long_turns()
     try:
         with order_reader:
             environ, directory, level, parts = pickle.loads(order_reader.recv_bytes())
