@@ -1,8 +1,8 @@
 """Long turns on a core: what ranks ask of Linux when there are more of them than cores.
 
 Processes that share a core take turns of about 3 ms, and each finds the core's caches filled by the
-other. With turns of up to 100 ms four ranks on two cores tokenize about a tenth more. It changes nothing
-where each rank has a core, and cannot be asked for before Linux 6.12 or on other systems.
+other. With turns of up to 100 ms four ranks on two cores tokenize about a tenth more. It changes
+nothing where each rank has a core, and cannot be asked for before Linux 6.12 or on other systems.
 """
 
 from __future__ import annotations
