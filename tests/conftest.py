@@ -7,6 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+pytest.register_assert_rewrite("notebook_runs")
+# Tests run on all cores already: more threads of torch would wait for each other, by minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(autouse=True)
 def _own_settings(monkeypatch):

@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from itertools import chain, islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -339,8 +341,15 @@ def test_broken_the_longer_ranks_wait_in_vain_and_repaired_all_stop_at_the_short
     ]
 
 
-def test_ranks_that_wait_leave_no_file_and_print_nothing(tmp_path):
-    (own_tmp := tmp_path / "tmp").mkdir()
+@pytest.fixture
+def short_folder():
+    """A folder whose path leaves room for that of a socket, which has at most 107 bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_ranks_that_wait_leave_no_file_and_print_nothing(short_folder):
+    (own_tmp := short_folder / "tmp").mkdir()
     code = (
         f"import tempfile; tempfile.tempdir = {str(own_tmp)!r}\n"
         "from llmpipe.kit import bugs\n"
@@ -348,7 +357,7 @@ def test_ranks_that_wait_leave_no_file_and_print_nothing(tmp_path):
         "    for broken in (True, False):\n"
         "        bugs.steps_by_rank(broken=broken, wait_s=0.5)\n"
     )
-    script = tmp_path / "waiting.py"
+    script = short_folder / "waiting.py"
     script.write_text(code)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,5 @@
+from notebook_runs import NotebookRuns
+
+
+class TestLab1(NotebookRuns):
+    lab = "Lab1"

@@ -1,0 +1,5 @@
+from notebook_runs import NotebookRuns
+
+
+class TestLab2(NotebookRuns):
+    lab = "Lab2"

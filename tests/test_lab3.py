@@ -1,0 +1,5 @@
+from notebook_runs import NotebookRuns
+
+
+class TestLab3(NotebookRuns):
+    lab = "Lab3"
