@@ -27,7 +27,14 @@ from llmpipe.kit.rank_report import (
     totals,
     totals_card,
 )
-from llmpipe.kit.rank_script import parser_of, positive, run_all, run_alone, run_script
+from llmpipe.kit.rank_script import (
+    check_shortest,
+    parser_of,
+    positive,
+    run_all,
+    run_alone,
+    run_script,
+)
 from llmpipe.label_account import padding_ratio, truncation_ratio
 from llmpipe.metrics import card, usable_cores
 
@@ -99,6 +106,7 @@ def run(options: argparse.Namespace, world: World | None) -> dict | None:
     closed = time.monotonic()
     if results is None:
         return None
+    check_shortest(results, options, source.name)
     if not any(result["samples"] for result in results):
         raise ValueError(f"no batch from {source.name}: it has no rows")
     found = totals(results, alone, opened, closed, unit="samples")

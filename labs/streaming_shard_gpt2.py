@@ -21,6 +21,7 @@ from llmpipe import Ledger, World, load_tokenizer, open_source
 from llmpipe.kit.rank_jobs import Settings, stream_batches
 from llmpipe.kit.rank_report import no_batches, rank_table, totals, totals_card
 from llmpipe.kit.rank_script import (
+    check_shortest,
     chosen_strategy,
     parser_of,
     positive,
@@ -74,6 +75,7 @@ def run(options: argparse.Namespace, world: World | None) -> dict | None:
     closed = time.monotonic()
     if results is None:
         return None
+    check_shortest(results, options, source.name)
     if not any(result["ids"] for result in results):
         raise ValueError(no_batches(results, source.name, settings.block_size))
     found = totals(results, alone, opened, closed)

@@ -68,7 +68,7 @@ class ClassificationDataset:
         num_labels = num_labels or known_num_labels(documents, label_column)
         texts, labels = _columns(documents, text_column, label_column, num_labels)
         warn_of_one_class(labels.to_numpy(), "this data set")
-        self.num_labels = num_labels or 1 + max(labels.to_numpy(), default=-1)
+        self.num_labels = num_labels or 1 + int(labels.to_numpy().max(initial=-1))
         if world_size > 1:
             own = pa.array(round_robin(len(texts), rank, world_size), pa.int64())
             texts, labels = texts.take(own), labels.take(own)

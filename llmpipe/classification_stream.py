@@ -55,8 +55,8 @@ class ClassificationStream(DealtStream):
     `BlockStream`, and so are states, epochs, and what is to be known about several processes. On
     data sorted by label a consumer must not read one part after the other: up to `mix` parts, from
     all over the source, are open at a time, and rows are taken from them in turn. `mix=1` keeps the
-    source's order. A source of a single part cannot be mixed; a RuntimeWarning says so if all that
-    is open at first has one label.
+    source's order. A source of a single part cannot be mixed; a RuntimeWarning says so if the first
+    thousand rows have one label.
 
     `num_labels` is the number of classes; where a data set of `datasets` has a `ClassLabel` it is
     known. `ledger` counts reviews by label, those cut, and ids cut off and added: see

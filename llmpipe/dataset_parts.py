@@ -101,7 +101,7 @@ def parts_of(dataset: Any, num_rows: int | None = None) -> Parts:
     """
     if hasattr(dataset, "windows"):
         if num_rows is not None:
-            raise ValueError("num_rows is for what is not yet in parts: give it to Share.of")
+            raise ValueError("num_rows is for what is not yet in parts: give it to source.parts")
         return dataset
     if isinstance(dataset, dict) or not hasattr(dataset, "with_format"):
         raise TypeError(

@@ -57,6 +57,7 @@ class DealtStream(IterableDataset):
         world_size: int,
         num_piles: int = 1,
     ) -> None:
+        _check_dealt_once(recipe.parts, world_size)
         self.recipe = recipe
         self.made_with = {**recipe.made_with, "shuffle": f"seed {seed}" if shuffle else None}
         self.shuffle, self.seed, self.num_piles = shuffle, seed, num_piles
@@ -158,6 +159,7 @@ class DealtStream(IterableDataset):
         Raises ValueError if a state is missing, or as `load_state_dict`.
         """
         World(rank, world_size)
+        _check_dealt_once(self.recipe.parts, world_size)
         found = collect(states, self.counts)
         self._check(found)
         stream = object.__new__(type(self))
@@ -209,3 +211,12 @@ class DealtStream(IterableDataset):
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_state_here": None}
+
+
+def _check_dealt_once(parts: Any, world_size: int) -> None:
+    """Raise ValueError if a rank's `Share` would be dealt to ranks again: most would be lost."""
+    if world_size > 1 and hasattr(parts, "world"):
+        raise ValueError(
+            f"the documents are the share of rank {parts.world.rank} of {parts.world.world_size} "
+            "already: leave rank and world_size of the stream as they are, or give it the source"
+        )

@@ -40,7 +40,8 @@ def start_fork_server(preload: Iterable[str] = STREAMING) -> None:
 def set_preload(preload: Iterable[str]) -> None:
     """Say what the server imports once it is started, by whomever."""
     # The job's module stays out: the server would go on serving its text from before an edit.
-    forkserver.set_forkserver_preload(["llmpipe.no_collection", "llmpipe.rank", *preload])
+    first, last = ["llmpipe.no_collection", "llmpipe.rank"], ["llmpipe.collection_again"]
+    forkserver.set_forkserver_preload([*first, *preload, *last])
 
 
 def block_interrupts() -> None:

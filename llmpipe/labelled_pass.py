@@ -72,15 +72,17 @@ class LabelledPass:
         num_rows = size * max(GROUP_BATCHES, GROUP_ROWS // size)
         waiting = None
         for chunk in self._chunks:
-            if is_first:
-                warn_of_one_class(chunk.encoded.labels, "the parts that are open at first")
-                is_first = False
             chunk = chunk if waiting is None else waiting.then(chunk)
             ready = len(chunk) - len(chunk) % num_rows
+            if is_first and ready:
+                warn_of_one_class(chunk.encoded.labels[:num_rows], "the first rows")
+                is_first = False
             for start in range(0, ready, num_rows):
                 yield self._group(chunk, start, num_rows)
             waiting = chunk.rest(ready) if ready < len(chunk) else None
         if waiting is not None:
+            if is_first:
+                warn_of_one_class(waiting.encoded.labels, "these rows")
             yield self._group(waiting, 0, len(waiting))
 
     def _group(self, chunk: Mixed, start: int, num_rows: int) -> Group:

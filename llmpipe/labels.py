@@ -55,8 +55,8 @@ def label_column(
 
 
 def _from_rows(rows: list, name: str, first_row: int, num_labels: int | None) -> pa.Array:
-    if all(type(row) is bool for row in rows):
-        return pa.array(rows, pa.bool_())
+    if all(isinstance(row, (bool, np.bool_)) for row in rows):
+        return pa.array(map(bool, rows), pa.bool_())
     for index, row in enumerate(rows, first_row):
         if isinstance(row, (bool, np.bool_)) or not isinstance(row, (int, np.integer)):
             what = "null" if row is None else f"of type {type(row).__name__} ({row!r:.40})"

@@ -32,6 +32,7 @@ from llmpipe.sharding import World
 
 HEARTBEAT_TIMEOUT_S = 10.0  # a rank that is silent for longer has failed
 STOP_GRACE_S = 1.5  # from SIGTERM to SIGKILL
+SILENT_END_S = 0.2  # after one rank's error: for another that ended without a word
 
 __all__ = ["RankError", "run_ranks"]
 
@@ -113,7 +114,7 @@ def _watch(ranks: list[Rank], on_message: Callable, beat_s: float, timeout_s: fl
                 rank.receive(on_message)
             except RankError:
                 # Ranks that talk to each other fail when one of them dies: tell of that one.
-                _find_killed(running)
+                _find_silent_end(running, on_message)
                 raise
         for rank in [sentinels[item] for item in ready if item in sentinels]:
             while not rank.reader.closed and rank.reader.poll():
@@ -124,11 +125,24 @@ def _watch(ranks: list[Rank], on_message: Callable, beat_s: float, timeout_s: fl
             rank.check_silence(timeout_s)
 
 
-def _find_killed(ranks: list[Rank]) -> None:
-    """Raise the error of the first rank that was killed by a signal, if there is one."""
-    for rank in ranks:
-        if (rank.process.exitcode or 0) < 0:
-            rank.check_end()
+def _find_silent_end(ranks: list[Rank], on_message: Callable) -> None:
+    """Raise the error of the first rank that ended and told of none: killed, or by `os._exit`.
+
+    It may have ended before those that tell of theirs; the fork server needs a moment to say so.
+    """
+    deadline = time.monotonic() + SILENT_END_S
+    while time.monotonic() < deadline:
+        for rank in ranks:
+            if rank.process.exitcode is None:
+                continue
+            try:
+                while not rank.reader.closed and rank.reader.poll():
+                    rank.receive(on_message)
+            except RankError:  # it told of its own
+                continue
+            if rank.reader.closed and not rank.told:
+                rank.check_end()
+        time.sleep(0.01)
 
 
 def _stop(ranks: list[Rank], starter: Starter) -> None:

@@ -8,6 +8,7 @@ nothing where each rank has a core, and cannot be asked for before Linux 6.12 or
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import struct
 import sys
@@ -19,12 +20,15 @@ TURN_NS = 100_000_000  # the longest that Linux grants
 def take_long_turns() -> bool:
     """Ask for long turns for the calling thread; whether the system took the request.
 
-    Python's `os` has no function for it. The priority is that of every process still.
+    Python's `os` has no function for it. Priority and scheduling class stay what they are.
     """
     call = SCHED_SETATTR.get(platform.machine())
     if sys.platform != "linux" or call is None:
         return False
-    # struct sched_attr (man 2 sched_setattr): size, policy (SCHED_OTHER), flags, nice, priority,
-    # runtime (the turn), deadline, period.
-    attributes = struct.pack("IIQiIQQQ", 48, 0, 0, 0, 0, TURN_NS, 0, 0)
+    policy, nice = os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)
+    if policy not in (os.SCHED_OTHER, os.SCHED_BATCH):
+        return False
+    # struct sched_attr (man 2 sched_setattr): size, policy, flags, nice, priority, runtime (the
+    # turn), deadline, period.
+    attributes = struct.pack("IIQiIQQQ", 48, policy, 0, nice, 0, TURN_NS, 0, 0)
     return ctypes.CDLL(None).syscall(call, 0, attributes, 0) == 0

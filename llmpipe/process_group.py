@@ -6,6 +6,7 @@ parent opens; those that `torchrun` started find each other by its environment v
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +22,14 @@ def meeting_point() -> Iterator[int]:
     """In the parent of ranks: a free port of this machine where they meet, open until the end."""
     from torch.distributed import TCPStore
 
-    store = TCPStore(LOCALHOST, 0, is_master=True, wait_for_workers=False)  # as long as this lives
+    # A socket of our own, since a store would listen to the whole network.
+    with socket.socket() as listening:
+        listening.bind((LOCALHOST, 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        own = listening.detach()
+    options = {"is_master": True, "wait_for_workers": False, "master_listen_fd": own}
+    store = TCPStore(LOCALHOST, port, **options)  # open as long as this lives
     yield store.port
 
 

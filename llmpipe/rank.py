@@ -7,7 +7,6 @@ parent is gone.
 from __future__ import annotations
 
 import functools
-import gc
 import logging
 import logging.handlers
 import multiprocessing
@@ -74,9 +73,6 @@ class _PipeHandler(logging.handlers.QueueHandler):
 def run_rank(world: World, writer, order_reader, beat_s: float) -> None:
     """The life of a rank: its two threads first, then its order, its job, and the result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What the fork server imported is no garbage: looking through it would only copy its pages.
-    gc.freeze()
-    gc.enable()
     outlet, finished = _Outlet(writer), threading.Event()
 
     def end_with_parent() -> None:

@@ -35,7 +35,7 @@ class Rank:
         args = (world, self.writer, self.order_reader, beat_s)
         self.process = context.Process(target=run_rank, args=args, name=f"rank {self.index}")
         self.pieces: list[bytes] = []
-        self.heard = self.done = False
+        self.heard = self.done = self.told = False
         self.silent_s = 0.0
         self.result: object = None
 
@@ -67,6 +67,7 @@ class Rank:
         elif kind == "result":
             self.result, self.done = value, True
         elif kind == "error":
+            self.told = True
             raise self.error(value)
 
     def check_end(self) -> None:

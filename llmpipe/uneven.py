@@ -22,8 +22,9 @@ class Evened:
 
     "go on" leaves them as they are, for ranks that do not wait for each other. "shortest" ends all
     ranks with the first that has no batch left; `num_dropped` counts batches that were read and not
-    given out, 0 or 1. "pad" goes on to the end of the longest: a rank that has none left gives
-    copies of `padding`, which a loss leaves out; `num_padding` counts them.
+    given out, 0 or 1, and `withheld` is that one. "pad" goes on to the end of the longest: a rank
+    that has none left gives copies of `padding`, which a loss leaves out; `num_padding` counts
+    them.
 
     `vote(has_batch)` is called by all ranks as often and gives how many of them have one. In one
     process everything is even:
@@ -47,6 +48,7 @@ class Evened:
         self.batches, self.uneven, self.vote, self.padding = batches, uneven, vote, padding
         self.world_size = world_size
         self.num_dropped = self.num_padding = 0
+        self.withheld: Any = None
 
     def __iter__(self) -> Iterator[Any]:
         if self.uneven == "go on":
@@ -57,7 +59,8 @@ class Evened:
             batch = next(batches, none)
             num_ranks = self.vote(batch is not none)
             if self.uneven == "shortest" and num_ranks < self.world_size:
-                self.num_dropped += batch is not none
+                if batch is not none:
+                    self.num_dropped, self.withheld = 1, batch
                 return
             if not num_ranks:
                 return

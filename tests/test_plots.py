@@ -302,7 +302,7 @@ FIGURES = {
     ),
     "coverage, none": (
         lambda: plots.coverage_map(np.zeros((7, 1), int)),
-        ["7 missing (0, 1, 2, 3, 4, ...)", "a rank reads 0 to 0 of them"],
+        ["7 missing (0, 1, 2, 3, 4, ...)", "each rank reads 0 of them"],
     ),
     "coverage, all by all of many ranks": (
         lambda: plots.coverage_map(np.ones((10**6, 64), bool)),

@@ -94,8 +94,8 @@ def map_style(
 def compare_lab4(results: Mapping[str, dict], **_: int) -> dict:
     """Whether all ways gave the same ids, masks and labels in batches of the same sizes.
 
-    `counts_equal`: in the clock each gave as many ids as were compared, and the ledger's counts and
-    ratios are those of the classic way's arrays. Each way's samples/s are those of its own laps.
+    `counts_equal`: in the clock each gave as many ids as were compared, and the ledger's counts are
+    those of the classic way's arrays. Each way's samples/s are those of its own laps.
     """
     old, new = results["classic"], results["llmpipe"]["counts"]
     labels, num_labels = np.unique(old["labels"], return_counts=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llmpipe.kit.rank_work import RankSettings, go_through
+from llmpipe.ledger import Entry, Ledger
 from llmpipe.sharding import World
 from llmpipe.shares import Share
 
@@ -64,12 +66,20 @@ def classify_batches(world: World, send: Callable[[dict], None], settings: Revie
             lambda batch: len(batch["labels"]),
             warm_up=0,
         )
-    ledger = stream.ledger
+    ledger, labels = stream.ledger, Counter(label_counts(stream.ledger))
+    if settings.uneven != "go on":
+        withheld = batches.withheld["labels"].tolist() if batches.num_dropped else []
+        rows = ledger["read", "documents"].num_out
+        dropped = {"uneven ranks": len(withheld)}
+        ledger = ledger + Ledger(
+            Entry("batch", "documents", rows, rows - len(withheld), dropped=dropped)
+        )
+        labels.subtract(withheld)
     return {
         "rank": world.rank,
         **figures,
         "own_rows": ledger["read", "documents"].num_out,
-        "labels": {str(label): count for label, count in label_counts(ledger).items()},
+        "labels": {str(label): count for label, count in labels.items()},
         "truncation_ratio": truncation_ratio(ledger),
         "padding_ratio": padding_ratio(ledger),
         "ledger": ledger.check().to_dicts(),

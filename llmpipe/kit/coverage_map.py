@@ -93,10 +93,12 @@ def coverage_map(times_read: Any, num_bins: int = 100) -> CaptionedFigure:
     ]
     legend_above(axes, handles)
     by_rank = (times_read > 0).sum(axis=0)
+    least, most = by_rank.min(), by_rank.max()
+    own = f"each rank reads {most:,}" if least == most else f"a rank reads {least:,} to {most:,}"
     figure.caption = (
         f"{num_documents:,} documents, {ranks(world_size)}: {num_once:,} read exactly once, "
         f"{num_missing:,} missing{_first(together == 0)}, {num_doubled:,} read more than once"
-        f"{_first(together > 1)}; a rank reads {by_rank.min():,} to {by_rank.max():,} of them"
+        f"{_first(together > 1)}; {own} of them"
     )
     return figure
 

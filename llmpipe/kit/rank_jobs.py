@@ -47,23 +47,19 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
     padding = padding_batch(settings.batch_size, settings.block_size, stream.recipe.pad_id)
     with settings.group(world):
         batches = Evened(stream, settings.uneven, torch_vote, padding, world.world_size)
-        figures = go_through(
-            batches, send, settings.max_batches, share, "ids", lambda b: b["input_ids"].numel()
-        )
+        figures = go_through(batches, send, settings.max_batches, share, "ids", _num_ids)
     ledger = stream.ledger
     if settings.uneven != "go on":
-        blocks, padding_ids = (
-            ledger["chunk", "ids"].num_out,
-            batches.num_padding * padding["input_ids"].numel(),
-        )
+        blocks, added = ledger["chunk", "ids"].num_out, batches.num_padding * _size(padding)
+        dropped = _size(batches.withheld) if batches.num_dropped else 0
         ledger = ledger + Ledger(
             Entry(
                 "batch",
                 "ids",
                 blocks,
-                figures["ids"],
-                added={"uneven ranks": padding_ids},
-                dropped={"uneven ranks": blocks + padding_ids - figures["ids"]},
+                blocks + added - dropped,
+                added={"uneven ranks": added},
+                dropped={"uneven ranks": dropped},
             )
         )
     return {
@@ -91,6 +87,16 @@ def keep_batches(world: World, send: Callable, settings: Settings, folder: str) 
         kept.add(batch["input_ids"])
     rows, ids = stream.ledger["filter", "documents"], stream.ledger["chunk", "ids"]
     kept.write(rows.num_in, rows.num_out, num_padding=ids.added.get("padding", 0))
+
+
+def _size(batch: dict) -> int:
+    return batch["input_ids"].numel()
+
+
+def _num_ids(batch: dict) -> int:
+    """The ids of a batch that are no padding."""
+    mask = batch.get("attention_mask")
+    return _size(batch) if mask is None else int(mask.sum())
 
 
 def trace(world: World, send: Callable, settings: Settings) -> dict:

@@ -105,7 +105,7 @@ def totals(
     the steady state; None where it was shorter than half a second.
     """
     num_ranks, cores = len(results), usable_cores()
-    count, alone_rate = sum(result[unit] for result in results), alone[f"{unit}_per_s"]
+    count, alone_rate = sum(result[unit] for result in results), alone[f"{unit}_per_s"] or None
     working = [result for result in results if result["first_batch_at"] is not None]
     firsts = [result["first_batch_at"] for result in working]
     since = firsts if unit == "ids" else [result["started"] for result in working]
@@ -143,11 +143,11 @@ def totals_card(found: dict) -> str:
         f"{unit} in batches": found[unit],
         "from start to end": f"{found['total_s']:.2f} s, {words(found[unit] / found['total_s'])}",
         "start-up": f"{found['start_up_s']:.2f} s until every rank had a batch",
-        "steady state": f"{found['steady_s']:.2f} s from "
+        ("steady state" if unit == "ids" else "at work"): f"{found['steady_s']:.2f} s from "
         f"{'first batch' if unit == 'ids' else 'the first start'} to the last end, "
         + (words(rate) if rate else "too short to tell a rate"),
-        "one rank alone": f"{words(alone_rate)}, over its first {found['alone_rows']:,} rows "
-        f"({found['alone_s']:.2f} s)",
+        "one rank alone": (words(alone_rate) if alone_rate else "too short to tell")
+        + f", over its first {found['alone_rows']:,} rows ({found['alone_s']:.2f} s)",
         "speed-up": speed_up and f"{speed_up:.2f} with {num_ranks} ranks on {cores} cores",
         "parallel efficiency": speed_up
         and f"{found['efficiency']:.0%} of {num_ranks} ranks, "

@@ -34,6 +34,8 @@ def positive(text: str) -> int:
 def file_in_a_folder(text: str) -> Path:
     if not Path(text).absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder for {text}")
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file in it")
     return Path(text)
 
 
@@ -50,7 +52,11 @@ def parser_of(
     add("--tokenizer", default=tokenizer, help=f"short name, owner/name or folder ({tokenizer})")
     add("--batch-size", type=positive, default=batch_size, help=f"{of} in a batch ({batch_size})")
     add("--batches", type=positive, help="stop each rank after so many batches (all)")
-    add("--num-rows", type=positive, help="read only the first rows (all)")
+    add(
+        "--num-rows",
+        type=positive,
+        help="read only the first rows; of the sample, make so many (all)",
+    )
     add(
         "--strategy",
         choices=STRATEGIES,
@@ -83,15 +89,38 @@ def run_script(run: Callable[..., dict | None], options: argparse.Namespace) -> 
         report = run(options, world)
         if options.json and report:
             write_json(options.json, report)
-    except (OSError, ValueError, TypeError, KeyError, RankError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         if options.verbose:
             logger.exception("failed")
-        # Of a rank's traceback the last line says what was wrong; --verbose shows it all.
-        print(f"error: {str(error).strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def one_line(error: Exception) -> str:
+    """What was wrong, in a line; of a rank's traceback its end, and `--verbose` shows it all.
+
+    >>> one_line(KeyError("no column 'text'")), one_line(OSError())
+    ("no column 'text'", 'OSError')
+    """
+    if not isinstance(error, RankError):
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        return " ".join(text.split()) or type(error).__name__
+    lines = error.how.strip().splitlines()
+    # The exception's own text begins at the last line that is not indented.
+    last = max(number for number, line in enumerate(lines) if not line[:1].isspace() and line)
+    return f"rank {error.rank} (pid {error.pid}): {' '.join(' '.join(lines[last:]).split())}"
+
+
+def check_shortest(results: list[dict], options: argparse.Namespace, name: str) -> None:
+    """Raise ValueError if all ranks ended before their first batch, since one of them had none."""
+    if options.uneven == "shortest" and not any(result["batches"] for result in results):
+        raise ValueError(
+            f"no batch from {name}: at least one of {len(results)} ranks has none, and by --uneven "
+            "shortest all end with it; take fewer --workers, or --uneven 'go on'"
+        )
 
 
 def show_log() -> None:

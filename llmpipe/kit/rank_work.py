@@ -85,7 +85,8 @@ def go_through(
             send({"shape": tuple(batch["input_ids"].shape), **figures()})
         if is_last:
             break
+    finished = time.monotonic()  # later than the last batch, if rows were read after it
     if shown_at < now:
         send({"shape": tuple(batch["input_ids"].shape), **figures()})
-    moments = {"started": started, "first_batch_at": first_batch_at, "finished": now}
+    moments = {"started": started, "first_batch_at": first_batch_at, "finished": finished}
     return {**figures(), "bytes_read": share.bytes_read, **moments}
