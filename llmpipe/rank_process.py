@@ -56,6 +56,7 @@ class Rank:
         try:
             kind, value = pickle.loads(b"".join(self.pieces))
         except Exception as error:
+            self.told = True
             raise self.error(f"sent what cannot be unpickled here: {error!r}") from error
         self.pieces.clear()
         if kind == "message":

@@ -155,7 +155,7 @@ def test_every_rank_gets_both_labels(parquet, world_size):
 
 def test_sorted_labels_that_cannot_be_mixed_are_warned_of():
     one_part = Dataset.from_dict(reviews([3] * 3000)).to_iterable_dataset().map(dict)
-    with pytest.warns(RuntimeWarning, match=r"all 1,000 labels of the first rows are 0: nothing"):
+    with pytest.warns(RuntimeWarning, match=r"all [\d,]+ labels of the first rows are 0: nothing"):
         next(iter(review_stream(one_part, batch_size=4)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,6 +1,7 @@
 import ctypes
 import platform
 import struct
+import subprocess
 import sys
 
 import pytest
@@ -27,6 +28,15 @@ def test_ranks_have_long_turns_and_this_process_keeps_its_own():
         assert sys.platform != "linux" or release < (6, 12), platform.release()
         pytest.skip(f"{platform.platform()} grants none")
     assert turn_here() == before != TURN_NS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no such turns")
+def test_a_polite_process_stays_polite():
+    code = "import os; from llmpipe.long_turns import take_long_turns; take_long_turns();"
+    code += "print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) == os.SCHED_BATCH)"
+    before = "import os; os.nice(7); os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0));"
+    done = subprocess.run([sys.executable, "-c", before + code], capture_output=True, text=True)
+    assert done.stdout == "7 True\n", done.stderr
 
 
 def test_where_it_cannot_be_asked_for_nothing_happens(monkeypatch):

@@ -290,7 +290,9 @@ FIGURES = {
     ),
     "coverage": (
         lambda: plots.coverage_map(dealt(12, 2)),
-        ["12 documents, 2 ranks: 12 read exactly once, 0 missing, 0 read more than once; a rank"],
+        [
+            "12 documents, 2 ranks: 12 read exactly once, 0 missing, 0 read more than once; each rank"
+        ],
     ),
     "coverage, faults": (
         lambda: plots.coverage_map(with_faults(dealt(12, 4))),

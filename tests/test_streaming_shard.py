@@ -107,8 +107,29 @@ def test_options_reach_the_batches(tmp_path):
     report = json.loads(file.read_text())
     assert [rank["batches"] for rank in report["ranks"]] == [5, 5]
     widths = [int(width) for width in re.findall(r"shape \(4, (\d+)\)", done.stdout)]
-    assert widths
-    assert max(widths) <= 64
+    assert min(widths) < 64 == max(64, *widths)  # padded to the longest of a batch
+    assert "ranks of unequal length: shortest" in done.stdout
+    assert "padding: buckets" in done.stdout
+
+
+def test_a_batch_withheld_by_the_shortest_is_counted_as_dropped(tmp_path):
+    file, data = tmp_path / "figures.json", tmp_path / "uneven.parquet"
+    write(data, text=["so so"] * 27, label=[0] * 18 + [1] * 9)
+    options = ("--dataset", data, "--workers", 4, "--batch-size", 3, "--uneven", "shortest")
+    done = run(*options, "--json", file)
+    assert done.returncode == 0, done.stderr
+    ranks = json.loads(file.read_text())["ranks"]
+    ledger = sum((Ledger.from_dicts(rank["ledger"]) for rank in ranks), Ledger()).check()
+    assert sum(rank["samples"] for rank in ranks) == 24
+    assert ledger["batch", "documents"].dropped == {"uneven ranks": 3}
+    assert sum(sum(rank["labels"].values()) for rank in ranks) == 24
+
+
+def test_all_ranks_end_before_their_first_batch_if_one_has_none(tmp_path):
+    file = write(tmp_path / "one.parquet", text=["so so good"], label=[0])
+    done = run("--dataset", file, "--workers", 3, "--uneven", "shortest")
+    assert done.returncode == 1
+    assert "at least one of 3 ranks has none" in done.stderr
 
 
 def test_columns_and_classes_of_other_names(tmp_path):

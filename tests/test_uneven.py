@@ -63,7 +63,12 @@ def test_processes_vote(lengths, uneven, given):
 
 
 @pytest.mark.parametrize(
-    ("fault", "how"), [("raise", "row 17 is missing"), ("SIGKILL", "killed by SIGKILL")]
+    ("fault", "how"),
+    [
+        ("raise", "row 17 is missing"),
+        ("SIGKILL", "killed by SIGKILL"),
+        ("os._exit", "exited with status 0 before its job was done"),
+    ],
 )
 def test_the_rank_that_failed_is_named_and_not_those_that_waited_for_it(fault, how):
     with meeting_point() as port, pytest.raises(RankError, match=how) as caught:
