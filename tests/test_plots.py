@@ -290,9 +290,7 @@ FIGURES = {
     ),
     "coverage": (
         lambda: plots.coverage_map(dealt(12, 2)),
-        [
-            "12 documents, 2 ranks: 12 read exactly once, 0 missing, 0 read more than once; each"
-        ],
+        ["12 documents, 2 ranks: 12 read exactly once, 0 missing, 0 read more than once; each"],
     ),
     "coverage, faults": (
         lambda: plots.coverage_map(with_faults(dealt(12, 4))),
