@@ -18,7 +18,6 @@ from llmpipe.ledger import Ledger
 from llmpipe.part_reading import PartReader, whole_text
 from llmpipe.parts import Parts
 from llmpipe.recipe import check_count, opened
-from llmpipe.sharding import World
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,6 @@ class ClassificationStream(DealtStream):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if batch_size is not None:
-            check_count("batch_size", batch_size, 1)
-        check_count("seed", seed, 0)
         check_count("mix", mix, 1)
         if mix > PER_PART:
             raise ValueError(f"mix must be {PER_PART} or less, got {mix}")
@@ -102,7 +98,6 @@ class ClassificationStream(DealtStream):
             )
         if padding == "buckets" and batch_size is None:
             raise ValueError("padding='buckets' sorts rows into batches: give a batch_size")
-        World(rank, world_size)
         encoding = Encoding.of(tokenizer, max_length)
         parts, made_with = opened(documents, split, num_rows, tokenizer)
         columns = (text_column, label_column)
@@ -117,10 +112,9 @@ class ClassificationStream(DealtStream):
         }
         num_labels = num_labels or known_num_labels(documents, label_column)
         recipe = LabelledRecipe(parts, columns, num_labels, encoding, made_with)
-        super().__init__(
-            recipe, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size, num_piles=mix
-        )
-        self.batch_size, self.padding = batch_size, padding
+        self.padding = padding
+        dealt = {"shuffle": shuffle, "seed": seed, "rank": rank, "world_size": world_size}
+        super().__init__(recipe, batch_size=batch_size, num_piles=mix, **dealt)
 
     def _pass(self, lanes: Lanes, pieces: list[Piece], done: LabelAccount) -> LabelledPass:
         options = {"batch_size": self.batch_size, "padding": self.padding}

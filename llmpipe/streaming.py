@@ -15,8 +15,7 @@ from llmpipe.filters import QualityFilter
 from llmpipe.items import BlockPass
 from llmpipe.lanes import Lanes, Piece
 from llmpipe.ledger import Ledger
-from llmpipe.recipe import Recipe, check_count
-from llmpipe.sharding import World
+from llmpipe.recipe import Recipe
 
 
 class BlockStream(DealtStream):
@@ -71,12 +70,8 @@ class BlockStream(DealtStream):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if batch_size is not None:
-            check_count("batch_size", batch_size, 1)
-        check_count("seed", seed, 0)
         if remainder not in ("drop", "pad"):
             raise ValueError(f"remainder must be 'drop' or 'pad', got {remainder!r}")
-        World(rank, world_size)
         recipe = Recipe.of(
             documents,
             tokenizer,
@@ -87,8 +82,9 @@ class BlockStream(DealtStream):
             quality=filter,
             separator=separator,
         )
-        super().__init__(recipe, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
-        self.remainder, self.batch_size = remainder, batch_size
+        self.remainder = remainder
+        dealt = {"shuffle": shuffle, "seed": seed, "rank": rank, "world_size": world_size}
+        super().__init__(recipe, batch_size=batch_size, **dealt)
 
     def _pass(self, lanes: Lanes, pieces: list[Piece], done: Account) -> BlockPass:
         return BlockPass(self.recipe, lanes, pieces, done, self.batch_size, self.remainder)
