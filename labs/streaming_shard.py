@@ -15,28 +15,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from dataclasses import replace
 
-from llmpipe import Ledger, World, load_tokenizer, open_source
+from llmpipe import World, load_tokenizer, open_source
 from llmpipe.kit.class_jobs import ReviewSettings, classify_batches
-from llmpipe.kit.rank_report import (
-    coordination_table,
-    label_table,
-    rank_table,
-    totals,
-    totals_card,
-)
-from llmpipe.kit.rank_script import (
-    check_shortest,
-    parser_of,
-    positive,
-    run_all,
-    run_alone,
-    run_script,
-)
+from llmpipe.kit.rank_report import coordination_table, label_table, rank_table, totals_card
+from llmpipe.kit.rank_run import run_compared
+from llmpipe.kit.rank_script import parser_of, positive, run_script
 from llmpipe.label_account import padding_ratio, truncation_ratio
-from llmpipe.metrics import card, usable_cores
+from llmpipe.metrics import card
 
 ALONE_ROWS = 25_000  # what one rank reads by itself first, for the others to be compared with
 LABELS = {"imdb": {"0": "negative", "1": "positive"}}  # what the labels of a data set mean
@@ -69,10 +55,8 @@ def run(options: argparse.Namespace, world: World | None) -> dict | None:
     Returns the figures, for JSON; None where another rank prints.
     """
     source, tokenizer = open_source(options.dataset), load_tokenizer(options.tokenizer)
-    parts = source.parts("train", options.num_rows)
-    num_ranks = world.world_size if world else options.workers
     settings = ReviewSettings(
-        parts,
+        source.parts("train", options.num_rows),
         tokenizer,
         options.max_length,
         options.batch_size,
@@ -85,43 +69,33 @@ def run(options: argparse.Namespace, world: World | None) -> dict | None:
         uneven=options.uneven,
         max_batches=options.batches,
     )
-    configuration = {
-        "data": f"{source}, in {len(parts.weights):,} part{'s' * (len(parts.weights) != 1)}",
-        "tokenizer": f"{tokenizer.name}, from {tokenizer.origin}, by {tokenizer.backend_name}",
-        "rows": "all" if options.num_rows is None else options.num_rows,
-        "ranks": f"{num_ranks} processes on {usable_cores()} cores",
-        "strategy": f"{settings.strategy}; ranks of unequal length: {settings.uneven}",
-        "batch": f"{settings.batch_size} reviews of up to {settings.max_length} ids, "
-        f"padding: {settings.padding}",
-    }
-    if world is None or world.rank == 0:
-        print(card("Parallel classification", configuration), "\n", flush=True)
-    slice_parts = source.parts("train", min(ALONE_ROWS, options.num_rows or ALONE_ROWS))
-    slice_alone = replace(
-        settings, parts=slice_parts, uneven="go on", max_batches=None, shows=False
+    done = run_compared(
+        classify_batches,
+        settings,
+        source,
+        options,
+        world,
+        title="Parallel classification",
+        batch=f"{options.batch_size} reviews of up to {options.max_length} ids, "
+        f"padding: {options.padding}",
+        alone_rows=ALONE_ROWS,
+        unit="samples",
     )
-    alone = run_alone(classify_batches, slice_alone, world)
-    opened = time.monotonic()
-    results = run_all(classify_batches, settings, num_ranks, world, unit="samples")
-    closed = time.monotonic()
-    if results is None:
+    if done is None:
         return None
-    check_shortest(results, options, source.name)
-    if not any(result["samples"] for result in results):
+    if not done.totals:
         raise ValueError(f"no batch from {source.name}: it has no rows")
-    found = totals(results, alone, opened, closed, unit="samples")
-    ledger = sum((Ledger.from_dicts(r["ledger"]) for r in results), Ledger()).check()
     ratios = {
-        "reviews cut": f"{truncation_ratio(ledger):.1%} at {settings.max_length} ids",
-        "padding": f"{padding_ratio(ledger):.1%} of the ids in batches",
+        "reviews cut": f"{truncation_ratio(done.ledger):.1%} at {settings.max_length} ids",
+        "padding": f"{padding_ratio(done.ledger):.1%} of the ids in batches",
     }
-    print("\n" + label_table(results, LABELS.get(source.name, {})))
-    print("\n" + rank_table(results, opened, unit="samples"))
-    print("\nCoordination\n" + coordination_table(results, opened))
-    print("\n" + totals_card(found))
+    print("\n" + label_table(done.results, LABELS.get(source.name, {})))
+    print("\n" + rank_table(done.results, done.opened, unit="samples"))
+    print("\nCoordination\n" + coordination_table(done.results, done.opened))
+    print("\n" + totals_card(done.totals))
     print("\n" + card("Reviews", ratios))
-    print("\n" + str(ledger))
-    return {"configuration": configuration, "totals": found, "ranks": results}
+    print("\n" + str(done.ledger))
+    return done.report()
 
 
 if __name__ == "__main__":

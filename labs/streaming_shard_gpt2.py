@@ -14,22 +14,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from dataclasses import replace
 
-from llmpipe import Ledger, World, load_tokenizer, open_source
+from llmpipe import World, load_tokenizer, open_source
 from llmpipe.kit.rank_jobs import Settings, stream_batches
-from llmpipe.kit.rank_report import no_batches, rank_table, totals, totals_card
-from llmpipe.kit.rank_script import (
-    check_shortest,
-    chosen_strategy,
-    parser_of,
-    positive,
-    run_all,
-    run_alone,
-    run_script,
-)
-from llmpipe.metrics import card, usable_cores
+from llmpipe.kit.rank_report import no_batches, rank_table, totals_card
+from llmpipe.kit.rank_run import run_compared
+from llmpipe.kit.rank_script import parser_of, positive, run_script
 
 ALONE_ROWS = 200_000  # what one rank reads by itself first, for the others to be compared with
 
@@ -53,36 +43,28 @@ def run(options: argparse.Namespace, world: World | None) -> dict | None:
         tokenizer,
         options.block_size,
         options.batch_size,
-        strategy=chosen_strategy(options, len(parts.weights), num_ranks),
+        strategy=options.strategy or ("parts" if len(parts.weights) >= num_ranks else "rows"),
         uneven=options.uneven,
         max_batches=options.batches,
     )
-    configuration = {
-        "data": f"{source}, in {len(parts.weights):,} part{'s' * (len(parts.weights) != 1)}",
-        "tokenizer": f"{tokenizer.name}, from {tokenizer.origin}, by {tokenizer.backend_name}",
-        "rows": "all" if options.num_rows is None else options.num_rows,
-        "ranks": f"{num_ranks} processes on {usable_cores()} cores",
-        "strategy": f"{settings.strategy}; ranks of unequal length: {settings.uneven}",
-        "batch": f"{settings.batch_size} blocks of {settings.block_size} ids",
-    }
-    if world is None or world.rank == 0:
-        print(card("Parallel language modelling", configuration), "\n", flush=True)
-    slice_parts = source.parts("train", min(ALONE_ROWS, options.num_rows or ALONE_ROWS))
-    slice_alone = replace(settings, parts=slice_parts, uneven="go on", max_batches=None)
-    alone = run_alone(stream_batches, slice_alone, world)
-    opened = time.monotonic()
-    results = run_all(stream_batches, settings, num_ranks, world)
-    closed = time.monotonic()
-    if results is None:
+    done = run_compared(
+        stream_batches,
+        settings,
+        source,
+        options,
+        world,
+        title="Parallel language modelling",
+        batch=f"{options.batch_size} blocks of {options.block_size} ids",
+        alone_rows=ALONE_ROWS,
+    )
+    if done is None:
         return None
-    check_shortest(results, options, source.name)
-    if not any(result["ids"] for result in results):
-        raise ValueError(no_batches(results, source.name, settings.block_size))
-    found = totals(results, alone, opened, closed)
-    print("\n" + rank_table(results, opened))
-    print("\n" + totals_card(found))
-    print("\n" + str(sum((Ledger.from_dicts(r["ledger"]) for r in results), Ledger()).check()))
-    return {"configuration": configuration, "totals": found, "ranks": results}
+    if not done.totals:
+        raise ValueError(no_batches(done.results, source.name, settings.block_size))
+    print("\n" + rank_table(done.results, done.opened))
+    print("\n" + totals_card(done.totals))
+    print("\n" + str(done.ledger))
+    return done.report()
 
 
 if __name__ == "__main__":

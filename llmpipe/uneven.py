@@ -21,10 +21,9 @@ class Evened:
     """The batches of one rank, made as many as those of all others in the way of `uneven`.
 
     "go on" leaves them as they are, for ranks that do not wait for each other. "shortest" ends all
-    ranks with the first that has no batch left; `num_dropped` counts batches that were read and not
-    given out, 0 or 1, and `withheld` is that one. "pad" goes on to the end of the longest: a rank
-    that has none left gives copies of `padding`, which a loss leaves out; `num_padding` counts
-    them.
+    ranks with the first that has no batch left; a batch that was read and is not given out is
+    `withheld`. "pad" goes on to the end of the longest: a rank that has none left gives copies of
+    `padding`, which a loss leaves out; `num_padding` counts them.
 
     `vote(has_batch)` is called by all ranks as often and gives how many of them have one. In one
     process everything is even:
@@ -47,8 +46,7 @@ class Evened:
             raise ValueError(f"uneven must be one of {', '.join(UNEVEN)}, got {uneven!r}")
         self.batches, self.uneven, self.vote, self.padding = batches, uneven, vote, padding
         self.world_size = world_size
-        self.num_dropped = self.num_padding = 0
-        self.withheld: Any = None
+        self.num_padding, self.withheld = 0, None
 
     def __iter__(self) -> Iterator[Any]:
         if self.uneven == "go on":
@@ -59,8 +57,7 @@ class Evened:
             batch = next(batches, none)
             num_ranks = self.vote(batch is not none)
             if self.uneven == "shortest" and num_ranks < self.world_size:
-                if batch is not none:
-                    self.num_dropped, self.withheld = 1, batch
+                self.withheld = None if batch is none else batch
                 return
             if not num_ranks:
                 return

@@ -20,8 +20,8 @@ REAL = {
 
 
 def solutions(lab):
-    """{exercise: source of its answer in labs/solutions.py, with the imports it stands on}."""
-    everything = statements(ROOT / "labs" / "solutions.py")
+    """{exercise: source of its answer in labs/solutions, with the imports it stands on}."""
+    everything = statements(ROOT / "labs" / "solutions" / f"{lab.lower()}.py")
     return {
         exercise.name: "\n".join(
             ast.unparse(one.code) for one in statements_for(exercise.name, everything)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from solutions import tokens_per_s
+from solutions.lab2 import tokens_per_s
 from torch.utils.data import DataLoader
 
 from llmpipe import BlockStream, QualityFilter, load_tokenizer, open_source

@@ -42,7 +42,9 @@ def test_the_ways_of_uneven_ranks(lengths):
     assert Ranks(lengths, "go on").given == [list(range(n)) for n in lengths]
     shortest = Ranks(lengths, "shortest")
     assert shortest.given == [list(range(least))] * len(lengths)
-    assert [one.num_dropped for one in shortest.evened] == [int(n > least) for n in lengths]
+    assert [one.withheld for one in shortest.evened] == [
+        least if n > least else None for n in lengths
+    ]
     padded = Ranks(lengths, "pad")
     assert padded.given == [[*range(n), *[-1] * (most - n)] for n in lengths]
     assert [one.num_padding for one in padded.evened] == [most - n for n in lengths]

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from llmpipe.kit.tiny_classifier import new_model
+
+MAX_LENGTH = 512
 MODEL_IDS = 50  # the vocabulary of the small model; 0 is its [PAD]
 REVIEW_IDS = (2, 17, 23, 5, 41, 8, 30, 12, 3)
 
@@ -30,23 +33,10 @@ def attention_mask(lengths: Sequence[int], width: int, *, broken: bool = False) 
 def small_model() -> Any:
     """A DistilBERT of two layers and 32 dimensions with random weights, the same every time.
 
-    Its seed is one at which padding turns the verdict on the review of `logits_by_padding`.
+    Its seed is one at which padding turns the verdict on the review of `logits_by_padding`; its
+    weights are ten times the usual, or the two logits would hardly differ without training.
     """
-    import torch
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification
-
-    config = DistilBertConfig(
-        vocab_size=MODEL_IDS,
-        dim=32,
-        n_layers=2,
-        n_heads=2,
-        hidden_dim=64,
-        # Ten times the usual, or the two logits would hardly differ without training.
-        initializer_range=0.2,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(17)
-        return DistilBertForSequenceClassification(config).eval()
+    return new_model(MODEL_IDS, MAX_LENGTH, seed=17, n_layers=2, initializer_range=0.2).eval()
 
 
 def logits_by_padding(
@@ -65,7 +55,7 @@ def logits_by_padding(
     """
     import torch
 
-    most = 512 - len(REVIEW_IDS)
+    most = MAX_LENGTH - len(REVIEW_IDS)
     if paddings and not 0 <= min(paddings) <= max(paddings) <= most:
         raise ValueError(f"paddings must be in [0, {most}], got {list(paddings)}")
     model, logits = small_model(), [np.zeros((0, 2), np.float32)]

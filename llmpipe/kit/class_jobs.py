@@ -19,7 +19,7 @@ LINE_WIDTH = 76
 
 @dataclass(frozen=True)
 class ReviewSettings(RankSettings):
-    """What the ranks of classification are told; with `shows` each shows its first reviews."""
+    """What the ranks of classification are told."""
 
     max_length: int = 256
     batch_size: int = 8
@@ -27,7 +27,6 @@ class ReviewSettings(RankSettings):
     text_column: str = "text"
     label_column: str = "label"
     num_labels: int | None = None
-    shows: bool = False
 
 
 def classify_batches(world: World, send: Callable[[dict], None], settings: ReviewSettings) -> dict:
@@ -68,7 +67,7 @@ def classify_batches(world: World, send: Callable[[dict], None], settings: Revie
         )
     ledger, labels = stream.ledger, Counter(label_counts(stream.ledger))
     if settings.uneven != "go on":
-        withheld = batches.withheld["labels"].tolist() if batches.num_dropped else []
+        withheld = batches.withheld["labels"].tolist() if batches.withheld else []
         rows = ledger["read", "documents"].num_out
         dropped = {"uneven ranks": len(withheld)}
         ledger = ledger + Ledger(

@@ -51,7 +51,7 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
     ledger = stream.ledger
     if settings.uneven != "go on":
         blocks, added = ledger["chunk", "ids"].num_out, batches.num_padding * _size(padding)
-        dropped = _size(batches.withheld) if batches.num_dropped else 0
+        dropped = _size(batches.withheld) if batches.withheld else 0
         ledger = ledger + Ledger(
             Entry(
                 "batch",

@@ -7,17 +7,11 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from llmpipe.fork_server import start_fork_server
-from llmpipe.kit.rank_bars import RankBars
 from llmpipe.kit.rank_jobs import PRELOAD
-from llmpipe.kit.rank_report import Progress
-from llmpipe.launch import RankError, run_ranks
-from llmpipe.process_group import meeting_point, run_under_torchrun
+from llmpipe.launch import RankError
 from llmpipe.sharding import World
 from llmpipe.shares import STRATEGIES
 from llmpipe.uneven import UNEVEN
@@ -114,15 +108,6 @@ def one_line(error: Exception) -> str:
     return f"rank {error.rank} (pid {error.pid}): {' '.join(' '.join(lines[last:]).split())}"
 
 
-def check_shortest(results: list[dict], options: argparse.Namespace, name: str) -> None:
-    """Raise ValueError if all ranks ended before their first batch, since one of them had none."""
-    if options.uneven == "shortest" and not any(result["batches"] for result in results):
-        raise ValueError(
-            f"no batch from {name}: at least one of {len(results)} ranks has none, and by --uneven "
-            "shortest all end with it; take fewer --workers, or --uneven 'go on'"
-        )
-
-
 def show_log() -> None:
     """What the package logs, ranks included, on the standard error."""
     handler = logging.StreamHandler()
@@ -130,41 +115,6 @@ def show_log() -> None:
     handler.setFormatter(logging.Formatter(line, defaults={"rank": "-"}))
     logging.getLogger("llmpipe").addHandler(handler)
     logging.getLogger("llmpipe").setLevel(logging.INFO)
-
-
-def chosen_strategy(options: argparse.Namespace, num_parts: int, num_ranks: int) -> str:
-    """What was asked for, else "parts" if every rank has one, else "rows"."""
-    return options.strategy or ("parts" if num_parts >= num_ranks else "rows")
-
-
-def run_alone(job: Callable, settings: Any, world: World | None) -> dict | None:
-    """The result of one rank that runs by itself; None in a process that does not lead."""
-    if world is None:
-        return run_ranks(job, 1, settings, preload=PRELOAD)[0]
-    return job(World(), lambda message: None, settings) if world.rank == 0 else None
-
-
-def run_all(
-    job: Callable, settings: Any, num_ranks: int, world: World | None, unit: str = "ids"
-) -> list[dict] | None:
-    """The results of all ranks, None where another rank has them; `settings.port` is filled in.
-
-    They are shown at work: by progress bars on a terminal, by lines elsewhere.
-    """
-    if world:
-        return run_under_torchrun(job, world, settings, on_message=Progress(unit))
-    with ExitStack() as stack:
-        if settings.uneven != "go on":
-            settings = replace(settings, port=stack.enter_context(meeting_point()))
-        on_terminal = sys.stderr.isatty()
-        bars = stack.enter_context(RankBars(num_ranks, unit)) if on_terminal else None
-        progress = Progress(unit, bars)
-        try:
-            return run_ranks(job, num_ranks, settings, preload=PRELOAD, on_message=progress)
-        except (KeyboardInterrupt, SystemExit):
-            stack.close()  # the bars first
-            print("\nstopped; the last that each rank told:\n" + progress.table(), flush=True)
-            raise
 
 
 def write_json(file: Path, report: dict) -> None:

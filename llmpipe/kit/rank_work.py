@@ -23,7 +23,8 @@ logger = logging.getLogger("llmpipe.labs")
 class RankSettings:
     """What every rank is told; `parts` and `tokenizer` were opened once, by the parent.
 
-    `port` is that of a `meeting_point`, where ranks must wait for each other (`uneven`).
+    `port` is that of a `meeting_point`, where ranks must wait for each other (`uneven`). With
+    `shows` a rank that reads what one likes to see shows its first rows.
     """
 
     parts: Parts
@@ -32,6 +33,7 @@ class RankSettings:
     strategy: str = "parts"
     uneven: str = "go on"
     max_batches: int | None = None
+    shows: bool = False
     port: int | None = None
 
     def share(self, world: World) -> Share:

@@ -8,26 +8,24 @@ from typing import Any
 EVERY = 20  # steps between two looks at the held-out reviews
 
 
-def new_model(vocab_size: int, max_length: int, seed: int = 0) -> Any:
-    """A `DistilBertForSequenceClassification` of one layer and random weights, for two classes."""
+def new_model(vocab_size: int, max_length: int, seed: int = 0, **changes: Any) -> Any:
+    """A `DistilBertForSequenceClassification` of 32 dimensions and random weights, for two classes.
+
+    One layer and no dropout, but for `changes` of its `DistilBertConfig`. The same seed gives the
+    same model, and leaves torch's random numbers as they were.
+    """
     import torch
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-    torch.manual_seed(seed)
-    return DistilBertForSequenceClassification(
-        DistilBertConfig(
-            vocab_size=vocab_size,
-            max_position_embeddings=max_length,
-            n_layers=1,
-            n_heads=2,
-            dim=32,
-            hidden_dim=64,
-            seq_classif_dropout=0.0,
-            dropout=0.0,
-            attention_dropout=0.0,
-            initializer_range=0.1,  # with the usual 0.02 so small a model hardly begins to learn
+    shape = {"n_layers": 1, "n_heads": 2, "dim": 32, "hidden_dim": 64}
+    no_dropout = dict.fromkeys(("dropout", "attention_dropout", "seq_classif_dropout"), 0.0)
+    # With the usual range of 0.02 so small a model hardly begins to learn.
+    options = {**shape, **no_dropout, "initializer_range": 0.1, **changes}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return DistilBertForSequenceClassification(
+            DistilBertConfig(vocab_size, max_position_embeddings=max_length, **options)
         )
-    )
 
 
 def accuracy(model: Any, batches: Iterable[dict]) -> float:
