@@ -24,7 +24,7 @@ class RankSettings:
     """What every rank is told; `parts` and `tokenizer` were opened once, by the parent.
 
     `port` is that of a `meeting_point`, where ranks must wait for each other (`uneven`). With
-    `shows` a rank that reads what one likes to see shows its first rows.
+    `shows` a job on labelled text sends the first rows that it reads, for people to see.
     """
 
     parts: Parts
