@@ -23,9 +23,10 @@ def new_model(vocab_size: int, max_length: int, seed: int = 0, **changes: Any) -
     options = {**shape, **no_dropout, "initializer_range": 0.1, **changes}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return DistilBertForSequenceClassification(
-            DistilBertConfig(vocab_size, max_position_embeddings=max_length, **options)
+        config = DistilBertConfig(
+            vocab_size=vocab_size, max_position_embeddings=max_length, **options
         )
+        return DistilBertForSequenceClassification(config)
 
 
 def accuracy(model: Any, batches: Iterable[dict]) -> float:
