@@ -17,11 +17,10 @@ import argparse
 import sys
 
 from llmpipe import World, load_tokenizer, open_source
-from llmpipe.kit.class_jobs import ReviewSettings, classify_batches
-from llmpipe.kit.rank_report import coordination_table, label_table, rank_table, totals_card
-from llmpipe.kit.rank_run import run_compared
-from llmpipe.kit.rank_script import parser_of, positive, run_script
-from llmpipe.label_account import padding_ratio, truncation_ratio
+from llmpipe.classification.labels import padding_ratio, truncation_ratio
+from llmpipe.classroom.ranks.jobs import ReviewSettings, classify_batches
+from llmpipe.classroom.ranks.report import coordination_table, label_table, rank_table, totals_card
+from llmpipe.classroom.ranks.script import parser_of, positive, run_compared, run_script
 from llmpipe.metrics import card
 
 ALONE_ROWS = 25_000  # what one rank reads by itself first, for the others to be compared with

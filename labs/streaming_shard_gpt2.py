@@ -16,10 +16,9 @@ import argparse
 import sys
 
 from llmpipe import World, load_tokenizer, open_source
-from llmpipe.kit.rank_jobs import Settings, stream_batches
-from llmpipe.kit.rank_report import no_batches, rank_table, totals_card
-from llmpipe.kit.rank_run import run_compared
-from llmpipe.kit.rank_script import parser_of, positive, run_script
+from llmpipe.classroom.ranks.jobs import Settings, stream_batches
+from llmpipe.classroom.ranks.report import no_batches, rank_table, totals_card
+from llmpipe.classroom.ranks.script import parser_of, positive, run_compared, run_script
 
 ALONE_ROWS = 200_000  # what one rank reads by itself first, for the others to be compared with
 

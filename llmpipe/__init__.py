@@ -14,20 +14,20 @@ from typing import Any
 
 # Names are imported when they are asked for: `import llmpipe` stays fast in every new process.
 _HOMES = {
-    "BlockDataset": "dataset",
-    "BlockStream": "streaming",
-    "BucketBatchSampler": "buckets",
-    "ClassificationDataset": "classification",
-    "ClassificationStream": "classification_stream",
+    "BlockDataset": "chunking.dataset",
+    "BlockStream": "streaming.block_stream",
+    "BucketBatchSampler": "classification.dataset",
+    "ClassificationDataset": "classification.dataset",
+    "ClassificationStream": "classification.stream",
     "Ledger": "ledger",
-    "QualityFilter": "filters",
-    "RollingBuffer": "blocks",
-    "Share": "shares",
-    "World": "sharding",
-    "chunk": "blocks",
-    "load_tokenizer": "tokenization",
-    "open_source": "sources",
-    "run_ranks": "launch",
+    "QualityFilter": "filtering",
+    "RollingBuffer": "chunking.blocks",
+    "Share": "sharding.share",
+    "World": "sharding.world",
+    "chunk": "chunking.blocks",
+    "load_tokenizer": "tokenization.tokenizer",
+    "open_source": "sources.source",
+    "run_ranks": "launching.launch",
 }
 __all__ = sorted(_HOMES)
 

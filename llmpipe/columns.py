@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -123,3 +124,29 @@ def require_column(table: Any, name: str, hint: str = "") -> None:
     """Raise KeyError naming the columns there are, unless `table` has a column `name`."""
     if table.column_names is not None and name not in table.column_names:
         raise KeyError(f"no column {name!r}; there are {list(table.column_names)}{hint}")
+
+
+def whole_text(texts: Any, column: str, first_row: int) -> pa.ChunkedArray:
+    """A column of text, every byte of it; TypeError or ValueError naming the row that is none."""
+    texts = text_column(texts, column, first_row)
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        to_strings(texts, column, first_row)  # names the row
+        raise
+    return texts
+
+
+def slices(texts: pa.ChunkedArray, num_bytes: int) -> Iterator[tuple[int, int]]:
+    """Where to cut a column, so that each slice has about so many bytes, or one document of more.
+
+    >>> list(slices(pa.chunked_array([["a" * 9, "b", "c"]]), num_bytes=9))
+    [(0, 1), (1, 3)]
+    """
+    if texts.nbytes <= num_bytes:
+        bounds = [0, len(texts)]
+    else:
+        ends = np.cumsum(pc.binary_length(texts).to_numpy().astype(np.int64))
+        cuts = np.flatnonzero(np.diff((ends - 1) // num_bytes)) + 1
+        bounds = [0, *cuts.tolist(), len(texts)]
+    yield from (pair for pair in pairwise(bounds) if pair[0] < pair[1])

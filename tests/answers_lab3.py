@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from llmpipe.sharding import contiguous, round_robin
+from llmpipe.sharding.world import contiguous, round_robin
 
 # Right answers, in other styles than the solutions'.
 

@@ -6,7 +6,7 @@ from itertools import chain, groupby
 import numpy as np
 import torch
 
-from llmpipe.sharding import contiguous
+from llmpipe.sharding.world import contiguous
 
 # Right answers, in other styles than the solutions'.
 

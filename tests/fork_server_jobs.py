@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from llmpipe.kit.rank_jobs import stream_batches
+from llmpipe.classroom.ranks.jobs import stream_batches
 
 # "wave" stands for what a later preload would add; the others take long to import.
 ASKED = ("torch", "pandas", "datasets", "transformers", "wave")

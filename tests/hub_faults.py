@@ -13,8 +13,8 @@ from __future__ import annotations
 import itertools
 from typing import BinaryIO
 
-from llmpipe.kit.hub import Reply, Request, error_reply
-from llmpipe.kit.serve import HubHandler
+from llmpipe.classroom.server.replies import Reply, Request, error_reply
+from llmpipe.classroom.server.server import HubHandler
 
 PORTAL = b"<!doctype html><html><body>Accept the terms to use this network</body></html>"
 

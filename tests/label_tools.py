@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from llmpipe import ClassificationStream
 from llmpipe.columns import text_column
-from llmpipe.tokenization import Tokens
+from llmpipe.tokenization.tokenizer import Tokens
 
 FIRST, LAST = 101, 102
 

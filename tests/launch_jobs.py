@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from llmpipe import launch
+from llmpipe.launching import launch
 
 
 def index(world, send):

@@ -7,9 +7,9 @@ import sys
 import nbformat
 from notebook_tools import NBVAL, ROOT, UNCOMPARED, code_cells, printed, read, run, tags_of
 
-from llmpipe.kit import notebooks
-from llmpipe.kit.answers import statements, statements_for
-from llmpipe.kit.checks import LABS
+from llmpipe.classroom import notebooks
+from llmpipe.classroom.exercises.check import LABS
+from llmpipe.classroom.exercises.marking import statements, statements_for
 
 WIKITEXT = ("wikitext-2-v1", ("36,718", "16,859", "2,357,942", "18,421"))
 REAL = {

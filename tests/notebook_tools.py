@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 
-from llmpipe.kit import notebooks
+from llmpipe.classroom import notebooks
 
 ROOT = Path(__file__).parents[1]
 UNCOMPARED = "nbval-ignore-output"

@@ -3,9 +3,8 @@
 import numpy as np
 
 from llmpipe import BlockStream, QualityFilter
-from llmpipe.kit.rank_jobs import Settings
-from llmpipe.process_group import process_group
-from llmpipe.uneven import torch_vote
+from llmpipe.classroom.ranks.jobs import Settings
+from llmpipe.launching.distributed import process_group, torch_vote
 
 
 def collect_ids(world, send, settings: Settings):

@@ -10,7 +10,7 @@ from torch.utils.data import _utils
 
 from llmpipe import BlockStream
 from llmpipe.columns import text_column
-from llmpipe.tokenization import Tokens
+from llmpipe.tokenization.tokenizer import Tokens
 
 NUM_IDS = 1_000_000
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmpipe.kit.amdahl import fit_serial_share, speed_up
+from llmpipe.classroom.statistics import fit_serial_share, speed_up
 
 
 def test_speed_up_is_the_law_and_ends_at_the_cores():

@@ -13,17 +13,15 @@ from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from llmpipe import load_tokenizer, open_source
-from llmpipe.kit import (
-    bench,
-    bench_lab1,
-    bench_lab2,
-    bench_lab3,
-    bench_lab4,
-    bench_memory,
-    bench_scaling,
-)
-from llmpipe.kit.bench_report import bench_figure
-from llmpipe.kit.cli import app
+from llmpipe.classroom.bench import lab1 as bench_lab1
+from llmpipe.classroom.bench import lab2 as bench_lab2
+from llmpipe.classroom.bench import lab3 as bench_lab3
+from llmpipe.classroom.bench import lab4 as bench_lab4
+from llmpipe.classroom.bench import memory_bench as bench_memory
+from llmpipe.classroom.bench import run as bench
+from llmpipe.classroom.bench import scaling as bench_scaling
+from llmpipe.classroom.bench.report import bench_figure
+from llmpipe.cli import app
 
 STAGES = ["load", "filter", "tokenize", "chunk", "epoch"]
 NUM_ROWS = 2500  # enough for more than one map batch of 1,000 documents

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmpipe.blocks import chunk
-from llmpipe.kit import bugs
-from llmpipe.kit.chi_square import chi_square
+from llmpipe.chunking.blocks import chunk
+from llmpipe.classroom import bugs
+from llmpipe.classroom.statistics import chi_square
 
 LENGTHS = st.lists(st.integers(0, 30), max_size=40)
 NAMES = {
@@ -53,7 +53,7 @@ def test_bugs_are_known_by_name_and_lead_to_a_thread_of_their_own():
 
 
 def test_importing_the_bugs_does_not_import_torch():
-    code = "import sys; from llmpipe.kit import bugs; sys.exit('torch' in sys.modules)"
+    code = "import sys; from llmpipe.classroom import bugs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -352,7 +352,7 @@ def test_ranks_that_wait_leave_no_file_and_print_nothing(short_folder):
     (own_tmp := short_folder / "tmp").mkdir()
     code = (
         f"import tempfile; tempfile.tempdir = {str(own_tmp)!r}\n"
-        "from llmpipe.kit import bugs\n"
+        "from llmpipe.classroom import bugs\n"
         "if __name__ == '__main__':\n"
         "    for broken in (True, False):\n"
         "        bugs.steps_by_rank(broken=broken, wait_s=0.5)\n"

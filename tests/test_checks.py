@@ -18,12 +18,14 @@ import pytest
 import torch
 
 from llmpipe import RollingBuffer, chunk
-from llmpipe.kit import checks, checks_log, marks
-from llmpipe.kit.answers import cell_statements, statements, statements_for
-from llmpipe.kit.checks import EXERCISES, LABS, check, examine
-from llmpipe.kit.checks_streams import blocks_due
-from llmpipe.kit.exercise import Exercise, simpler
-from llmpipe.sharding import round_robin
+from llmpipe.classroom.exercises import check as checks
+from llmpipe.classroom.exercises import lab2 as checks_log
+from llmpipe.classroom.exercises import marking as marks
+from llmpipe.classroom.exercises.check import EXERCISES, LABS, check, examine
+from llmpipe.classroom.exercises.exercise import Exercise, simpler
+from llmpipe.classroom.exercises.lab2 import blocks_due
+from llmpipe.classroom.exercises.marking import cell_statements, statements, statements_for
+from llmpipe.sharding.world import round_robin
 
 SOLUTIONS = {lab: import_module(f"solutions.{lab.lower()}") for lab in LABS}
 
@@ -715,7 +717,7 @@ def test_train_and_validation_share_no_text_and_leave_none_out():
 
 def test_an_answer_by_salted_hash_is_wrong_under_any_salt():
     program = (
-        "import answers_lab2\nfrom llmpipe.kit.checks import EXERCISES, examine\n"
+        "import answers_lab2\nfrom llmpipe.classroom.exercises.check import EXERCISES, examine\n"
         "print(examine(EXERCISES['split_stream'], answers_lab2.split_by_salted_hash).state)"
     )
     folder = os.path.dirname(answers_lab2.__file__)
@@ -925,7 +927,15 @@ def test_the_command_marks_a_class_and_names_files_it_cannot_read(tmp_path):
     broken = tmp_path / "ben.ipynb"
     broken.write_text("{not json")
     other = notebook(tmp_path, "x = 1", name="carl.ipynb")
-    command = [sys.executable, "-m", "llmpipe.kit.checks", good, broken, other, tmp_path / "no.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "llmpipe.classroom.exercises.check",
+        good,
+        broken,
+        other,
+        tmp_path / "no.py",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "1 of 5" in done.stdout

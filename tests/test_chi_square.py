@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmpipe.kit.chi_square import chi_square, critical_value, p_value
+from llmpipe.classroom.statistics import chi_square, critical_value, p_value
 
 
 def test_the_statistic_of_a_table_computed_by_hand():

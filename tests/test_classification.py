@@ -21,8 +21,13 @@ from llmpipe import (
     load_tokenizer,
     open_source,
 )
-from llmpipe.label_account import batch_ledger, label_counts, padding_ratio, truncation_ratio
-from llmpipe.labels import label_column
+from llmpipe.classification.labels import (
+    batch_ledger,
+    label_column,
+    label_counts,
+    padding_ratio,
+    truncation_ratio,
+)
 from llmpipe.ledger import Ledger
 
 collate = ClassificationDataset.collate

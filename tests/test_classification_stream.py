@@ -19,7 +19,12 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from llmpipe import ClassificationStream, load_tokenizer, open_source
-from llmpipe.label_account import batch_ledger, label_counts, padding_ratio, truncation_ratio
+from llmpipe.classification.labels import (
+    batch_ledger,
+    label_counts,
+    padding_ratio,
+    truncation_ratio,
+)
 from llmpipe.ledger import Ledger
 
 PADDINGS = ("max_length", "longest", "buckets")
@@ -218,7 +223,7 @@ def test_resumed_at_every_batch_it_gives_the_very_suffix(
 ):
     """Over row groups of unequal length, so that pieces end in the middle of a round."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llmpipe.dataset_parts.WINDOW_ROWS", group_size)
+        patch.setattr("llmpipe.sources.parts.WINDOW_ROWS", group_size)
         options = {"padding": padding, "batch_size": batch_size, "mix": mix, "shuffle": shuffle}
         options |= {"rank": 1, "world_size": 2}
         stream = review_stream(reviews(rows), num_labels=2, **options)

@@ -6,8 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmpipe import QualityFilter
-from llmpipe.ledger import Ledger
-from llmpipe.rules import (
+from llmpipe.filtering import (
     WHITE_SPACE,
     Duplicates,
     blank,
@@ -17,6 +16,7 @@ from llmpipe.rules import (
     too_few_words,
     too_short,
 )
+from llmpipe.ledger import Ledger
 
 spaces = st.text(st.sampled_from(WHITE_SPACE), max_size=3)
 # Characters that this Python's Unicode knows: Arrow's may be a newer one.

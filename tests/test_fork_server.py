@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmpipe.fork_server import START_METHOD
+from llmpipe.launching.start import START_METHOD
 
 pytestmark = pytest.mark.skipif(START_METHOD != "forkserver", reason="no fork server by default")
 
@@ -16,12 +16,12 @@ from multiprocessing import forkserver
 
 sys.path.insert(0, sys.argv[1])
 import fork_server_jobs
-from llmpipe.fork_server import start_fork_server
+from llmpipe.launching.start import start_fork_server
 
 if __name__ == "__main__":
     start_fork_server()
     from llmpipe import load_tokenizer, open_source, run_ranks
-    from llmpipe.kit.rank_jobs import PRELOAD, Settings
+    from llmpipe.classroom.ranks.jobs import PRELOAD, Settings
 
     assert "torch" not in sys.modules
     parts = open_source("wikitext-2").parts("train", 100)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmpipe.lanes import PER_PART, Lanes, Piece
-from llmpipe.sharding import World
+from llmpipe.sharding.world import World
+from llmpipe.streaming.partition import PER_PART, Lanes, Piece
 
 
 @st.composite

@@ -18,9 +18,9 @@ import launch_jobs as jobs
 import psutil
 import pytest
 
-from llmpipe import rank_start
-from llmpipe.launch import RankError, run_ranks
-from llmpipe.rank import PIECE_BYTES
+from llmpipe.launching import start as rank_start
+from llmpipe.launching.launch import RankError, run_ranks
+from llmpipe.launching.rank import PIECE_BYTES
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
@@ -208,7 +208,7 @@ def test_neither_launch_nor_a_rank_imports_torch_by_itself():
     code = """
         import sys
         import launch_jobs
-        from llmpipe.launch import run_ranks
+        from llmpipe.launching.launch import run_ranks
         heavy = [name for name in ("torch", "transformers", "psutil") if name in sys.modules]
         print(heavy, [one[2] for one in run_ranks(launch_jobs.surroundings, 1)])
     """
@@ -218,7 +218,7 @@ def test_neither_launch_nor_a_rank_imports_torch_by_itself():
 def test_preload_spares_the_ranks_an_import():
     code = """
         import launch_jobs
-        from llmpipe.launch import run_ranks
+        from llmpipe.launching.launch import run_ranks
         ranks = run_ranks(launch_jobs.surroundings, 2, preload=["torch"], start_method="forkserver")
         print([one[2] for one in ranks])
     """
@@ -428,7 +428,7 @@ def test_ranks_end_even_if_their_fork_server_is_killed():
     code = """
         import os, signal
         import launch_jobs, psutil
-        from llmpipe.launch import RankError, run_ranks
+        from llmpipe.launching.launch import RankError, run_ranks
 
         ranks = []
         def note(rank, message):
@@ -501,7 +501,7 @@ def test_what_cannot_be_sent_to_a_rank_is_refused_before_any_start(monkeypatch, 
 
 NOTEBOOK = """
     import launch_jobs
-    from llmpipe.launch import run_ranks
+    from llmpipe.launching.launch import run_ranks
 
     def job(world, send):
         return 1
@@ -533,7 +533,7 @@ def test_a_script_may_run_its_own_job_under_its_guard(tmp_path, start_method):
     (tmp_path / "script.py").write_text(
         textwrap.dedent(f"""
         from dataclasses import dataclass
-        from llmpipe.launch import run_ranks
+        from llmpipe.launching.launch import run_ranks
 
         @dataclass
         class Settings:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from llmpipe import run_ranks
-from llmpipe.long_turns import SCHED_SETATTR, TURN_NS, take_long_turns
+from llmpipe.launching.long_turns import SCHED_SETATTR, TURN_NS, take_long_turns
 
 SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from llmpipe.kit import memory
+from llmpipe.classroom.bench import memory
 
 MB = 2**20
 SIZE = 64 * MB

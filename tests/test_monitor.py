@@ -15,8 +15,8 @@ from solutions.lab2 import tokens_per_s
 from torch.utils.data import DataLoader
 
 from llmpipe import BlockStream, QualityFilter, load_tokenizer, open_source
-from llmpipe.kit.monitor import Monitor, Sample, log_line, log_to_stdout, logger
-from llmpipe.kit.notebooks import progress
+from llmpipe.classroom.monitor import Monitor, Sample, log_line, log_to_stdout, logger
+from llmpipe.classroom.notebooks import progress
 
 # That of the exercise on a log, and of `log_line`'s doctest.
 LINE = re.compile(

@@ -8,8 +8,8 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 from notebook_tools import NBVAL, ROOT, UNCOMPARED, code_cells, printed, read, run, tags_of
 
-from llmpipe.kit import notebooks
-from llmpipe.kit.checks import LABS
+from llmpipe.classroom import notebooks
+from llmpipe.classroom.exercises.check import LABS
 
 PATHS = sorted((ROOT / "labs").glob("*.ipynb"))
 EXERCISES_START = "## Exercises"

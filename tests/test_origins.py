@@ -13,10 +13,10 @@ import sys
 import pytest
 from hub_faults import captive_portal, half_body, instead, redirect, unavailable, wrong_bytes
 
-from llmpipe.download import SAMPLE_MARK
-from llmpipe.kit.hub import Reply
-from llmpipe.kit.mirror import write_sample
-from llmpipe.kit.serve import serving
+from llmpipe.classroom.server.mirror import write_sample
+from llmpipe.classroom.server.replies import Reply
+from llmpipe.classroom.server.server import serving
+from llmpipe.sources.hub import SAMPLE_MARK
 
 LOAD = """
 import json, sys, time

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmpipe import open_source
-from llmpipe.dataset_parts import parts_of
-from llmpipe.parts import WINDOW_ROWS, ParquetParts, exact_windows
+from llmpipe.sources.parts import WINDOW_ROWS, ParquetParts, exact_windows, parts_of
 
 ROWS = [f"row {number}" for number in range(5300)]
 

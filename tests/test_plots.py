@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import same_color, to_hex
 from matplotlib.text import Text
 
-from llmpipe.kit import plots
-from llmpipe.kit.figure import GREY, ORANGE, PALETTE, VERMILION, CaptionedFigure
+from llmpipe.classroom import plots
+from llmpipe.classroom.plots.figure import GREY, ORANGE, PALETTE, VERMILION, CaptionedFigure
 from llmpipe.ledger import Entry, Ledger
 
 WIKITEXT = Ledger(
@@ -748,7 +748,7 @@ def test_no_figure_touches_pyplot():
     import subprocess
 
     code = (
-        "import sys; from llmpipe.kit import plots; plots.loss_curve([1.0]).png(); "
+        "import sys; from llmpipe.classroom import plots; plots.loss_curve([1.0]).png(); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -4,12 +4,12 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from llmpipe.kit.rank_bars import Progress
+from llmpipe.classroom.ranks.bars import Progress
 
 CELL = """
 import os
 os.environ.pop("PYTEST_VERSION", None)
-from llmpipe.kit.rank_bars import RankBars
+from llmpipe.classroom.ranks.bars import RankBars
 with RankBars(2) as bars:
     for rows_read in (100, 400):
         for rank, rows_to_read in enumerate((400, None)):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from llmpipe.kit import rank_report
-from llmpipe.kit.rank_script import one_line
-from llmpipe.launch import RankError
+from llmpipe.classroom.ranks import report as rank_report
+from llmpipe.classroom.ranks.script import one_line
+from llmpipe.launching.launch import RankError
 
 ALONE = {
     "ids_per_s": 50.0,

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 import llmpipe
 from llmpipe import sample
-from llmpipe.kit.train_tokenizers import train_gpt2, training_texts
+from llmpipe.classroom.server.train_tokenizers import train_gpt2, training_texts
 from llmpipe.sample.lexicon import Dice, join_syllables, read_kinds, read_lexicon, set_apart
 from llmpipe.sample.plans import deal, spread
 from llmpipe.sample.text import RANGE, SLOT

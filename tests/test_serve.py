@@ -29,10 +29,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from llmpipe import sample
-from llmpipe.kit.hub import byte_range, error_reply
-from llmpipe.kit.mirror import NOTE, ROWS_PER_GROUP, rows_to_write, write_sample
-from llmpipe.kit.repository import Mirror
-from llmpipe.kit.serve import HubHandler, serving
+from llmpipe.classroom.server.mirror import NOTE, ROWS_PER_GROUP, rows_to_write, write_sample
+from llmpipe.classroom.server.replies import byte_range, error_reply
+from llmpipe.classroom.server.repository import Mirror
+from llmpipe.classroom.server.server import HubHandler, serving
 
 ROWS = {
     "wikitext-2-raw-v1/train": 1_200,
@@ -835,7 +835,7 @@ def test_the_number_of_rows_is_checked():
 def llmpipe(*arguments: object, **environment: str) -> subprocess.Popen:
     kept = {name: value for name, value in os.environ.items() if name != "LLMPIPE_MIRROR"}
     return subprocess.Popen(
-        [sys.executable, "-c", "from llmpipe.kit.cli import app; app()", *map(str, arguments)],
+        [sys.executable, "-c", "from llmpipe.cli import app; app()", *map(str, arguments)],
         env={**kept, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

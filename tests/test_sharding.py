@@ -3,7 +3,7 @@ from itertools import chain
 import pytest
 
 from llmpipe import World
-from llmpipe.sharding import contiguous, round_robin
+from llmpipe.sharding.world import contiguous, round_robin
 
 
 @pytest.mark.parametrize("plan", [round_robin, contiguous])

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset, IterableDataset
 
 from llmpipe import open_source, sample
-from llmpipe.sources import CORPORA
+from llmpipe.sources.source import CORPORA
 
 
 def texts_of(dataset):

@@ -9,7 +9,7 @@ from stream_tools import NumberTokenizer, number_stream, numbered, run
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from llmpipe import BlockStream, QualityFilter, load_tokenizer, open_source
-from llmpipe.state_file import read_state, save_state
+from llmpipe.streaming.state import read_state, save_state
 
 
 def dataset(count=20, length=5):

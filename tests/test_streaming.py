@@ -26,7 +26,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from llmpipe import BlockStream, QualityFilter, chunk, load_tokenizer, open_source
 from llmpipe.ledger import Ledger
-from llmpipe.parts import WINDOW_ROWS
+from llmpipe.sources.parts import WINDOW_ROWS
 
 LENGTHS = st.lists(st.integers(0, 11), max_size=40)
 WORLDS = range(1, 6)
@@ -148,7 +148,7 @@ def test_one_document_of_many_blocks_and_windows_of_many_rows():
 def test_slices_of_long_documents_make_the_same_blocks(monkeypatch):
     dataset = dataset_of([40, 3, 0, 700, 5, 60, 1, 1])
     expected = [real_ids(item) for item in number_stream(dataset, 8)]
-    monkeypatch.setattr("llmpipe.reading.SLICE_BYTES", 50)
+    monkeypatch.setattr("llmpipe.streaming.block_stream.SLICE_BYTES", 50)
     stream = number_stream(dataset, 8)
     seen = run(stream)
     assert [ids for ids, _ in seen] == expected

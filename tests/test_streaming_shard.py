@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmpipe import Ledger, World, load_tokenizer, open_source
-from llmpipe.kit.class_jobs import ReviewSettings, classify_batches
-from llmpipe.shares import STRATEGIES
+from llmpipe.classroom.ranks.jobs import ReviewSettings, classify_batches
+from llmpipe.sharding.share import STRATEGIES
 
 SCRIPT = Path(__file__).parents[1] / "labs" / "streaming_shard.py"
 

@@ -18,9 +18,9 @@ import pytest
 from share_jobs import collect_ids
 
 from llmpipe import Ledger, QualityFilter, World, load_tokenizer, open_source, run_ranks
-from llmpipe.kit.rank_jobs import PRELOAD, Settings, stream_batches
-from llmpipe.launch import RankError
-from llmpipe.shares import STRATEGIES
+from llmpipe.classroom.ranks.jobs import PRELOAD, Settings, stream_batches
+from llmpipe.launching.launch import RankError
+from llmpipe.sharding.share import STRATEGIES
 
 SCRIPT = Path(__file__).parents[1] / "labs" / "streaming_shard_gpt2.py"
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from llmpipe.kit.tiny_classifier import EVERY, accuracy, new_model, train
+from llmpipe.classroom.tiny_classifier import EVERY, accuracy, new_model, train
 
 
 def batches(num_batches, seed):

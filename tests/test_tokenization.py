@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Reference
 
-from llmpipe import QualityFilter, backends, chunk, load_tokenizer
-from llmpipe.backends import PROBES, TransformersBackend, choose_backend
-from llmpipe.tokenization import KNOWN_DIGESTS, SHORT_NAMES
-from llmpipe.tokenizer_files import vocabulary_digest
+from llmpipe import QualityFilter, chunk, load_tokenizer
+from llmpipe.tokenization import backends
+from llmpipe.tokenization.backends import PROBES, TransformersBackend, choose_backend
+from llmpipe.tokenization.tokenizer import KNOWN_DIGESTS, SHORT_NAMES, vocabulary_digest
 
 NAMES = ("gpt2", "distilbert")
 CONTROL_TOKENS = ("<|endoftext|>", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
@@ -209,7 +209,7 @@ def test_fifty_megabytes_in_one_document(tokenizer):
 GROWTH = """
 import numpy, psutil
 from llmpipe import load_tokenizer
-from llmpipe.backends import GigatokenBackend
+from llmpipe.tokenization.backends import GigatokenBackend
 
 GigatokenBackend.max_growth_bytes = 32 * 2**20
 builds, build = [], GigatokenBackend._build

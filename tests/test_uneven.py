@@ -5,12 +5,11 @@ import share_jobs as jobs
 import torch
 
 from llmpipe import run_ranks
-from llmpipe.kit.rank_demos import give_out
-from llmpipe.launch import RankError
-from llmpipe.process_group import meeting_point
-from llmpipe.uneven import UNEVEN, Evened, padding_batch
+from llmpipe.classroom.ranks.demos import give_out
+from llmpipe.launching.distributed import UNEVEN, Evened, meeting_point, padding_batch
+from llmpipe.launching.launch import RankError
 
-PRELOAD = ("llmpipe.uneven", "llmpipe.process_group")
+PRELOAD = ("llmpipe.launching.distributed", "llmpipe.launching.distributed")
 
 
 class Ranks:

@@ -1,4 +1,4 @@
-"""What the sample is written from: the lists and templates in `llmpipe/data`, read in.
+"""What the sample is written from: the lists and templates in `llmpipe/sample/data`, read in.
 
 `lexicon.json` holds word lists, and syllables from which names are put together. A template file
 holds kinds: a line `kind town`, then settings (`weight: 3`), facts (`fact river: {river}`), the
@@ -72,7 +72,7 @@ class Kind:
 
 
 def read_data(name: str) -> str:
-    return resources.files("llmpipe").joinpath("data", name).read_text(encoding="utf-8")
+    return resources.files("llmpipe.sample").joinpath("data", name).read_text(encoding="utf-8")
 
 
 def read_kinds(name: str) -> list[Kind]:

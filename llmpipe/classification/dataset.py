@@ -1,0 +1,205 @@
+"""Labelled text as a PyTorch data set of padded batches."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from llmpipe.arguments import check_count
+from llmpipe.chunking.dataset import BatchRows, collate
+from llmpipe.classification.encoding import Encoding, Rows, batches_in_order, by_length, sizes_of
+from llmpipe.classification.labels import HINT, known_num_labels, label_column, warn_of_one_class
+from llmpipe.columns import require_column, whole_text
+from llmpipe.ledger import Ledger
+from llmpipe.sharding.world import World, round_robin
+from llmpipe.sources.parts import WINDOW_ROWS
+
+GROUP_BATCHES = 50  # sorted by length among themselves: more leave less padding and less chance
+
+
+class BucketBatchSampler:
+    """Batches of reviews about as long, in a new order every epoch: lists of indices.
+
+    Reviews are shuffled, each 50 batches of them sorted by length, cut into batches, and the
+    batches shuffled; by `seed` and `set_epoch` alone. Every index comes exactly once. Without
+    `shuffle` all are sorted by length.
+
+    `DataLoader(dataset, batch_sampler=BucketBatchSampler(dataset.lengths, 32))`, where the data set
+    pads to the "longest".
+
+    >>> sampler = BucketBatchSampler([5, 1, 4, 2, 3], batch_size=2, shuffle=False)
+    >>> list(sampler)
+    [[1, 3], [4, 2], [0]]
+    """
+
+    drop_last = False
+
+    def __init__(
+        self, lengths: Any, batch_size: int, *, shuffle: bool = True, seed: int = 0
+    ) -> None:
+        check_count("batch_size", batch_size, 1)
+        check_count("seed", seed, 0)
+        self.lengths = np.asarray(lengths)
+        self.batch_size, self.shuffle, self.seed, self.epoch = batch_size, shuffle, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next pass is, from 0."""
+        check_count("epoch", epoch, 0)
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        sizes = sizes_of(len(self.lengths), self.batch_size)
+        if self.shuffle:
+            order = self._random(len(self.lengths), 1)
+            order = order[by_length(self.lengths[order], GROUP_BATCHES * self.batch_size)]
+            batches = self._random(len(sizes), 2)
+            order, sizes = order[batches_in_order(sizes, batches)], sizes[batches]
+        else:
+            order = np.argsort(self.lengths, kind="stable")
+        first = 0
+        for size in sizes.tolist():
+            yield order[first : first + size].tolist()
+            first += size
+
+    def _random(self, number: int, step: int) -> np.ndarray:
+        """A permutation that is the same on every machine, as in `Lanes`."""
+        words = np.random.PCG64([self.seed, self.epoch, step]).random_raw(number)
+        return np.argsort(words, kind="stable")
+
+
+class ClassificationDataset:
+    """A map-style data set of labelled text, tokenized once and held as ids: two bytes each.
+
+    Item i is a dict of int64 tensors: `input_ids` and `attention_mask` of shape (T,), `labels` of
+    (). Ids are those of `transformers` with truncation to `max_length`: `[CLS]` and `[SEP]` stay.
+    `padding` is "max_length" (T is `max_length`) or "longest": T is the longest of a batch, and an
+    item asked for alone is not padded. Padding is 0 in the mask, and nothing else is.
+
+    `DataLoader(dataset, batch_size=8)` works as it is, and so does `transformers.Trainer`;
+    `collate_fn=ClassificationDataset.collate` gives the same batches faster: `input_ids` and
+    `attention_mask` of shape (B, T), `labels` of (B,).
+
+    `documents` is a `Dataset` of `datasets`, an Arrow table, or a dict of columns. Of `world_size`
+    ranks each tokenizes its own rows, every `world_size`-th, so that sorted labels come to all.
+    `num_labels` is the number of classes: by default that of a `ClassLabel`, or else what the
+    highest label needs. `ledger` counts reviews by label, those cut, and ids; what is padded
+    depends on the batches, see `llmpipe.classification.labels.batch_ledger`.
+
+    Raises KeyError naming the columns there are, TypeError or ValueError for options out of range
+    and naming the row whose text or label is none. One class alone is a RuntimeWarning.
+    """
+
+    def __init__(
+        self,
+        documents: Any,
+        tokenizer: Any,
+        max_length: int = 256,
+        *,
+        text_column: str = "text",
+        label_column: str = "label",
+        num_labels: int | None = None,
+        padding: str = "max_length",
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if padding not in ("max_length", "longest"):
+            raise ValueError(
+                f"padding must be 'max_length' or 'longest', got {padding!r}; for buckets take "
+                "'longest' and a BucketBatchSampler"
+            )
+        if num_labels is not None:
+            check_count("num_labels", num_labels, 1)
+        World(rank, world_size)
+        self._encoding, self.padding = Encoding.of(tokenizer, max_length), padding
+        num_labels = num_labels or known_num_labels(documents, label_column)
+        texts, labels = _columns(documents, text_column, label_column, num_labels)
+        warn_of_one_class(labels.to_numpy(), "this data set")
+        self.num_labels = num_labels or 1 + int(labels.to_numpy().max(initial=-1))
+        if world_size > 1:
+            own = pa.array(round_robin(len(texts), rank, world_size), pa.int64())
+            texts, labels = texts.take(own), labels.take(own)
+        windows = range(0, len(texts), WINDOW_ROWS)
+        parts = [
+            self._encoding.rows(texts.slice(start, WINDOW_ROWS), labels.slice(start, WINDOW_ROWS))
+            for start in windows
+        ]
+        self._rows = Rows.join(parts or [self._encoding.no_rows])
+        self._account = self._encoding.account(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The ids of each review, control ids counted, padding not: (N,) int64."""
+        return self._rows.lengths
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of each review: (N,) int64."""
+        return self._rows.labels
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._account.ledger(padded=False)
+
+    def __getitem__(self, index: int) -> dict:
+        index = operator.index(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"review {index} of {len(self)}")
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> BatchRows:
+        # DataLoader calls this once a batch, where it would call __getitem__ once a review.
+        import torch
+
+        rows = self._rows.take(np.asarray(indices, np.int64))
+        size, width = len(rows.lengths), self._encoding.max_length
+        if self.padding == "longest":
+            width = int(rows.lengths.max(initial=0))
+        ids, mask = self._encoding.padded(rows, np.full(size, width))
+        return BatchRows(
+            {
+                "input_ids": torch.from_numpy(ids).view(size, width),
+                "attention_mask": torch.from_numpy(mask).view(size, width),
+                "labels": torch.from_numpy(rows.labels),
+            }
+        )
+
+    @staticmethod
+    def collate(rows: BatchRows | list[dict]) -> dict:
+        """A batch: `input_ids` and `attention_mask` of shape (B, T), `labels` of shape (B,)."""
+        return collate(rows)
+
+
+def _columns(
+    documents: Any, text: str, label: str, num_labels: int | None
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Texts and labels, checked. Raises what `ClassificationDataset` does."""
+    is_dataset = hasattr(documents, "select_columns") and hasattr(documents, "with_format")
+    is_dataset = is_dataset and isinstance(documents, Sized) and not isinstance(documents, Mapping)
+    is_dict = isinstance(documents, Mapping) and not hasattr(documents, "with_format")
+    if not is_dataset and not is_dict and not isinstance(documents, pa.Table):
+        raise TypeError(
+            "a ClassificationDataset is made of one split as a Dataset of `datasets`, an Arrow "
+            f"table or a dict of columns, not a {type(documents).__name__}; for what is streamed "
+            "take a ClassificationStream"
+        )
+    names = SimpleNamespace(column_names=list(documents)) if is_dict else documents
+    for column in (text, label):
+        require_column(names, column, HINT)
+    if is_dataset:
+        documents = documents.select_columns([text, label]).with_format("arrow")[:]
+    texts = whole_text(documents[text], text, 0)
+    labels = label_column(documents[label], label, 0, num_labels)
+    if len(texts) != len(labels):
+        raise ValueError(f"{len(texts):,} texts, but {len(labels):,} labels")
+    return texts, labels

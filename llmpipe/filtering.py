@@ -1,0 +1,336 @@
+"""Quality filters: rules asked in order, where the first to reject a document gives the reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmpipe.columns import mask, numbers, require_column, text_column, to_strings
+from llmpipe.ledger import Entry, Ledger
+
+# What `str.strip` and `str.split` call white space. Arrow's own idea of it lacks \x1c to \x1f.
+WHITE_SPACE = "".join(character for character in map(chr, range(0x3001)) if character.isspace())
+REPETITION_CHARS = 1_000_000  # `repetition` judges a document by its beginning
+
+
+def _stripped(texts: Any) -> pa.ChunkedArray:
+    return pc.utf8_trim(text_column(texts), characters=WHITE_SPACE)
+
+
+def _words(texts: Any) -> tuple[pa.Array, np.ndarray]:
+    """The words `str.split` gives; those of document d are words[offsets[d]:offsets[d + 1]]."""
+    spaced = pc.replace_substring_regex(text_column(texts), r"[\x1c-\x1f\x{85}]", " ")
+    lists = pc.utf8_split_whitespace(pc.utf8_trim(spaced, characters=WHITE_SPACE)).combine_chunks()
+    words, offsets = lists.flatten(), numbers(lists.offsets)
+    offsets = offsets - offsets[0]
+    real = numbers(pc.binary_length(words)) > 0  # "" gives one empty word
+    return words.filter(mask(real)), np.concatenate(([0], np.cumsum(real)))[offsets]
+
+
+def blank(texts: Any) -> np.ndarray:
+    """Reject documents that hold white space only.
+
+    >>> blank(["", " x ", "\\t"]).tolist()
+    [True, False, True]
+    """
+    return numbers(pc.binary_length(_stripped(texts))) == 0
+
+
+def heading(texts: Any) -> np.ndarray:
+    """Reject WikiText's headings: ` = Title = `, ` = = Part = = `.
+
+    >>> heading([" = Storms = \\n", " 2 = 2 \\n"]).tolist()
+    [True, False]
+    """
+    stripped = _stripped(texts)
+    return numbers(pc.and_(pc.starts_with(stripped, "= "), pc.ends_with(stripped, " =")))
+
+
+def too_short(texts: Any, min_chars: int = 40) -> np.ndarray:
+    """Reject documents of fewer than `min_chars` code points, white space at both ends not counted.
+
+    >>> too_short(["  abc  ", "abcd"], min_chars=4).tolist()
+    [True, False]
+    """
+    return numbers(pc.utf8_length(_stripped(texts))) < min_chars
+
+
+def too_few_words(texts: Any, min_words: int = 10) -> np.ndarray:
+    """Reject documents of fewer than `min_words` words between white space.
+
+    For scale: C4 keeps lines of at least 3 words (Raffel et al. 2020, section 2.2), Gopher pages of
+    at least 50 (Rae et al. 2021, appendix A.1.1); a WikiText row lies between a line and a page.
+
+    >>> too_few_words(["one two", "one two three"], min_words=3).tolist()
+    [True, False]
+    """
+    return np.diff(_words(texts)[1]) < min_words
+
+
+def low_letter_ratio(texts: Any, min_letter_ratio: float = 0.6) -> np.ndarray:
+    """Reject documents whose letters are less than `min_letter_ratio` of what is not white space.
+
+    After Gopher's rule that 80 % of words hold a letter (Rae et al. 2021, appendix A.1.1), but
+    counted in characters: WikiText sets punctuation as words of its own.
+
+    >>> low_letter_ratio(["12 : 30 , 4", "half past 12"]).tolist()
+    [True, False]
+    """
+    column = text_column(texts)
+    length = numbers(pc.utf8_length(column))
+    without_letters = pc.replace_substring_regex(column, r"[\pL\pM]+", "")
+    others = pc.replace_substring_regex(without_letters, r"[\s\pZ\x0b\x1c-\x1f\x{85}]+", "")
+    letters = length - numbers(pc.utf8_length(without_letters))
+    visible = letters + numbers(pc.utf8_length(others))
+    return letters < min_letter_ratio * visible
+
+
+def repetition(texts: Any, max_ratios: tuple[float, ...] = (0.20, 0.18, 0.16)) -> np.ndarray:
+    """Reject documents in which one pair, triple or quadruple of words holds too many characters.
+
+    `max_ratios` are the shares allowed to one 2-gram, 3-gram and 4-gram: Gopher's (Rae et al. 2021,
+    table A1), made for web pages: in a paragraph of three sentences one phrase said twice can be
+    enough. An n-gram that occurs once is no repetition, and white space is not counted. A document
+    is judged by its first million characters.
+
+    >>> repetition(["tap here now " * 9, "rain fell on the town all night"]).tolist()
+    [True, False]
+    """
+    column = pc.utf8_slice_codeunits(text_column(texts), 0, REPETITION_CHARS)
+    # Slices of bounded size, so that long documents cannot fill the memory together.
+    group = np.cumsum(numbers(pc.utf8_length(column))) // REPETITION_CHARS
+    bounds = np.flatnonzero(np.diff(group, prepend=-1, append=-1)) if len(group) else [0]
+    parts = [
+        _repetitive(column.slice(start, stop - start), max_ratios)
+        for start, stop in pairwise(bounds)
+    ]
+    return np.concatenate([np.zeros(0, bool), *parts])
+
+
+def _repetitive(texts: pa.ChunkedArray, max_ratios: tuple[float, ...]) -> np.ndarray:
+    words, offsets = _words(texts)
+    codes = numbers(words.dictionary_encode().indices).astype(np.uint64)
+    lengths = numbers(pc.utf8_length(words))
+    document = np.repeat(np.arange(len(texts)), np.diff(offsets))
+    total = np.bincount(document, weights=lengths, minlength=len(texts))
+    rejected = np.zeros(len(texts), bool)
+    # A 64-bit hash stands for (document, word, word, ...): it wraps around, as a hash may.
+    keys, covered = document.astype(np.uint64), np.zeros(len(codes), np.int64)
+    for n, max_ratio in enumerate(max_ratios, start=1):
+        if n == 1:
+            keys = keys * np.uint64(0x9E3779B97F4A7C15) + codes
+            covered = lengths
+        keys = keys[:-1] * np.uint64(0x9E3779B97F4A7C15) + codes[n:]
+        covered = covered[:-1] + lengths[n:]
+        inside = document[: len(keys)] == document[n:]
+        _, first, counts = np.unique(keys[inside], return_index=True, return_counts=True)
+        characters = np.where(counts > 1, counts * covered[inside][first], 0)
+        most = np.zeros(len(texts), np.int64)
+        np.maximum.at(most, document[: len(keys)][inside][first], characters)
+        rejected |= most > max_ratio * total
+    return rejected
+
+
+class Duplicates:
+    """Reject documents that were met before, letter for letter.
+
+    Remembers a 16-byte digest of each distinct one, about 100 bytes in memory. With `max_documents`
+    it remembers only those met last, so that a stream without end costs a bounded amount, and what
+    was met longer ago passes again.
+
+    >>> duplicates = Duplicates()
+    >>> duplicates(["a", "b", "a"]).tolist(), duplicates(["b", "c"]).tolist()
+    ([False, False, True], [True, False])
+    """
+
+    def __init__(self, max_documents: int | None = None) -> None:
+        self.max_documents = max_documents
+        self._seen: dict[bytes, None] = {}
+
+    def __call__(self, texts: Any) -> np.ndarray:
+        rejected = []
+        for text in to_strings(text_column(texts)):
+            digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+            rejected.append(digest in self._seen)
+            self._seen.pop(digest, None)  # met again: now the youngest
+            self._seen[digest] = None
+            if self.max_documents is not None and len(self._seen) > self.max_documents:
+                del self._seen[next(iter(self._seen))]
+        return np.array(rejected, bool)
+
+
+ROWS_PER_SLICE = 8192  # bounds the memory of a rule, whatever the size of the data set
+REMEMBERED_DOCUMENTS = 1_000_000  # by `drop_duplicates` in a stream
+
+Rule = Callable[[Any], np.ndarray]
+
+
+class QualityFilter:
+    """Keep the documents that no rule rejects, and say why the others went.
+
+    By default rejects blank rows and those shorter than `min_chars` once stripped. The other rules
+    are off until named: `drop_headings`, `min_words`, `min_letter_ratio`, `drop_repetition`,
+    `drop_duplicates`. `rules()` gives them as a dict from reason to function, in the order asked.
+
+    >>> kept, ledger = QualityFilter(min_chars=3)(pa.table({"text": ["", "ab", "abc"]}))
+    >>> kept["text"].to_pylist(), ledger["filter", "documents"].dropped
+    (['abc'], {'blank': 1, 'too_short': 1})
+    """
+
+    def __init__(
+        self,
+        min_chars: int = 40,
+        *,
+        drop_headings: bool = False,
+        min_words: int | None = None,
+        min_letter_ratio: float | None = None,
+        drop_repetition: bool = False,
+        drop_duplicates: bool = False,
+        column: str = "text",
+    ) -> None:
+        self.min_chars = _checked("min_chars", min_chars, 0, None)
+        self.min_words = _checked("min_words", min_words, 0, None)
+        self.min_letter_ratio = _checked("min_letter_ratio", min_letter_ratio, 0, 1)
+        self.drop_headings = drop_headings
+        self.drop_repetition = drop_repetition
+        self.drop_duplicates = drop_duplicates
+        self.column = column
+
+    def rules(self, max_documents: int | None = None) -> dict[str, Rule]:
+        """The rules that are on; `duplicate` starts anew and remembers `max_documents`, or all."""
+        chosen: dict[str, Rule] = {"blank": blank}
+        if self.drop_headings:
+            chosen["heading"] = heading
+        if self.min_chars:
+            chosen["too_short"] = partial(too_short, min_chars=self.min_chars)
+        if self.min_words is not None:
+            chosen["too_few_words"] = partial(too_few_words, min_words=self.min_words)
+        if self.min_letter_ratio is not None:
+            chosen["low_letter_ratio"] = partial(
+                low_letter_ratio, min_letter_ratio=self.min_letter_ratio
+            )
+        if self.drop_repetition:
+            chosen["repetition"] = repetition
+        if self.drop_duplicates:
+            chosen["duplicate"] = Duplicates(max_documents)
+        return chosen
+
+    def __call__(self, documents: Any) -> tuple[Any, Ledger]:
+        """Filter a `datasets.Dataset` or an Arrow table; returns the same kind, and the ledger.
+
+        Raises KeyError naming the columns there are, TypeError or ValueError naming the row that is
+        not text.
+        """
+        if hasattr(documents, "with_format"):
+            return self._filter_dataset(documents)
+        if not isinstance(documents, pa.Table):
+            raise TypeError(
+                "filter a datasets.Dataset or an Arrow table with a column "
+                f"{self.column!r}, not a {type(documents).__name__}"
+            )
+        parts = list(self._filtered([documents], self.rules()))
+        kept = pa.concat_tables([table for table, _ in parts])
+        return kept, sum((ledger for _, ledger in parts), Ledger())
+
+    def _filter_dataset(self, dataset: Any) -> tuple[Any, Ledger]:
+        from datasets import Dataset
+        from datasets.fingerprint import Hasher
+        from datasets.table import InMemoryTable
+
+        if isinstance(dataset, dict):
+            raise TypeError(f"filter one split of the {type(dataset).__name__}: {list(dataset)}")
+        if not isinstance(dataset, Dataset):
+            raise TypeError(
+                f"a {type(dataset).__name__} may have no end; "
+                "iterate over quality_filter.stream(dataset) instead"
+            )
+        kept, ledger = self(dataset.with_format("arrow")[:])
+        # Without a fingerprint of ours `datasets` would hash every byte to make one.
+        fingerprint = Hasher.hash([dataset._fingerprint, vars(self)])
+        table = InMemoryTable(kept)
+        info = dataset.info.copy()
+        kept = Dataset(table, info=info, split=dataset.split, fingerprint=fingerprint)
+        return kept.with_format(**dataset.format), ledger
+
+    def stream(self, tables: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, Ledger]]:
+        """Filter Arrow tables one after the other (an `IterableDataset` is read by 1,000 rows).
+
+        Yields what was kept of each part of at most `ROWS_PER_SLICE` rows, and that part's ledger;
+        they add up. Errors count rows from the first that was given here. `drop_duplicates`
+        remembers the last `REMEMBERED_DOCUMENTS` distinct ones.
+        """
+        if isinstance(tables, pa.Table):
+            tables = [tables]
+        elif hasattr(tables, "with_format"):
+            tables = tables.with_format("arrow").iter(batch_size=1000)
+        yield from self._filtered(tables, self.rules(REMEMBERED_DOCUMENTS))
+
+    def _filtered(
+        self, tables: Iterable[pa.Table], chosen: dict[str, Rule]
+    ) -> Iterator[tuple[pa.Table, Ledger]]:
+        row = 0
+        for table in tables:
+            require_column(table, self.column)
+            texts = text_column(table[self.column], self.column, first_row=row)
+            # The rules get plain Arrow strings, whatever the column's own type is.
+            position = table.column_names.index(self.column)
+            table = table.set_column(position, self.column, texts)
+            for start in range(0, max(1, table.num_rows), ROWS_PER_SLICE):
+                part = table.slice(start, ROWS_PER_SLICE)
+                try:
+                    yield self._filter_slice(part, chosen)
+                except pa.ArrowInvalid:
+                    to_strings(part[self.column], self.column, row + start)  # names the row
+                    raise
+            row += table.num_rows
+
+    def _filter_slice(self, table: pa.Table, chosen: dict[str, Rule]) -> tuple[pa.Table, Ledger]:
+        verdicts, _ = judge(table[self.column], chosen)
+        counts = np.bincount(verdicts, minlength=len(chosen) + 1).tolist()
+        kept = table.filter(mask(verdicts == 0)) if counts[0] < table.num_rows else table
+        dropped = dict(zip(chosen, counts[1:], strict=True))
+        return kept, Ledger(
+            Entry("filter", "documents", table.num_rows, counts[0], dropped=dropped)
+        )
+
+    def __repr__(self) -> str:
+        """With the rules that are on: states of streams are compared by it."""
+        chosen = {name: value for name, value in vars(self).items() if value not in (None, False)}
+        return f"QualityFilter({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
+
+
+def judge(texts: pa.ChunkedArray, chosen: dict[str, Rule]) -> tuple[np.ndarray, pa.ChunkedArray]:
+    """Verdicts on all texts, and the texts that are kept.
+
+    A verdict is 0 if no rule rejects the text, else the number of the first that does, from 1 on:
+    shape (num_documents,), int8. A rule is asked only about what those before it let pass.
+
+    >>> verdicts, kept = judge(text_column(["", "ab", "abc"]), QualityFilter(min_chars=3).rules())
+    >>> verdicts.tolist(), kept.to_pylist()
+    ([1, 2, 0], ['abc'])
+    """
+    verdicts, left = np.zeros(len(texts), np.int8), np.arange(len(texts))
+    for number, rejects in enumerate(chosen.values(), start=1):
+        rejected = rejects(texts)
+        if rejected.any():
+            verdicts[left[rejected]] = number
+            texts, left = texts.filter(mask(~rejected)), left[~rejected]
+    return verdicts, texts
+
+
+def _checked(name: str, value: float | None, low: float, high: float | None) -> float | None:
+    if value is None:
+        return value
+    allowed = f"in [{low}, {high}]" if high is not None else f"{low} or more"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number {allowed}, got {value!r}")
+    if not low <= value <= (high if high is not None else value):
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return value

@@ -1,0 +1,246 @@
+"""Which source a name means: hub, mirror, sample or files; says which, and never swaps silently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmpipe.sources.files import BUILDERS, data_files, explained, first_rows, load_files
+from llmpipe.sources.hub import Place, fetch, files_matching, locate, quiet
+from llmpipe.sources.parts import ParquetParts, Parts, SampleParts, StreamParts
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One of the labs' data sets: where the hub has it, and the sample that can stand in for it."""
+
+    repo_id: str
+    config: str
+    sample: str
+    num_rows: dict[str, int]
+
+    def pattern(self, split: str) -> str:
+        return f"{self.config}/{split}-*.parquet"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Documents that can be loaded whole or streamed. Can be pickled, and finds the same again.
+
+    `name` as it was asked for; `origin`: hub, hub cache, mirror, sample, files or python-docs.
+    """
+
+    name: str
+    origin: str
+
+    @property
+    def splits(self) -> list[str]:
+        return ["train"]
+
+    def load(
+        self, split: str = "train", *, streaming: bool = False, num_rows: int | None = None
+    ) -> Any:
+        """A `datasets.Dataset` of one split, or an `IterableDataset` if `streaming`.
+
+        `num_rows` takes that many rows from the beginning: at most what there is, except that the
+        sample makes as many as asked. Raises ValueError naming the splits there are, or the file
+        that is damaged.
+        """
+        self._check(split, num_rows)
+        with quiet():
+            return self._load(split, streaming, num_rows)
+
+    def parts(self, split: str = "train", num_rows: int | None = None) -> Parts:
+        """The same rows as numbered parts, for streams that deal them. Raises as `load` does."""
+        self._check(split, num_rows)
+        return self._parts(split, num_rows)
+
+    def _check(self, split: str, num_rows: int | None) -> None:
+        if split not in self.splits:
+            raise ValueError(
+                f"{self.name} ({self.origin}) has no split {split!r}; it has {self.splits}"
+            )
+        if num_rows is not None and (isinstance(num_rows, bool) or not isinstance(num_rows, int)):
+            raise TypeError(f"num_rows must be an integer, got {num_rows!r}")
+        if num_rows is not None and num_rows < 0:
+            raise ValueError(f"num_rows must be 0 or more, got {num_rows}")
+
+    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
+        raise NotImplementedError
+
+    def _parts(self, split: str, num_rows: int | None, files: tuple[Path, ...] = ()) -> Parts:
+        with quiet():
+            return StreamParts(self._load(split, True, num_rows), str(self), files)
+
+    def __str__(self) -> str:
+        return f"{self.name} from {self.origin}"
+
+
+@dataclass(frozen=True)
+class SampleSource(Source):
+    corpus: Corpus = field(repr=False)
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self.corpus.num_rows)
+
+    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
+        from llmpipe.sample.dataset import sample_dataset
+
+        num_rows = self.corpus.num_rows[split] if num_rows is None else num_rows
+        return sample_dataset(self.corpus.sample, split, num_rows, streaming)
+
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        num_rows = self.corpus.num_rows[split] if num_rows is None else num_rows
+        return SampleParts(self.corpus.sample, split, num_rows)
+
+
+@dataclass(frozen=True)
+class PythonDocs(Source):
+    """One document a paragraph of `pydoc_data.topics`, the text behind Python's `help`."""
+
+    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
+        from pydoc_data.topics import topics
+
+        from datasets import Dataset
+
+        paragraphs = [p for topic in sorted(topics) for p in topics[topic].split("\n\n")]
+        dataset = Dataset.from_dict({"text": paragraphs[:num_rows]}, split=split)
+        return dataset.to_iterable_dataset() if streaming else dataset
+
+
+@dataclass(frozen=True)
+class FilesSource(Source):
+    files: tuple[Path, ...] = field(repr=False)
+
+    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
+        return load_files(self.files, split, streaming, num_rows)
+
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        if self.files[0].suffix.lower() == ".parquet":
+            return ParquetParts(self.files, num_rows)
+        return super()._parts(split, num_rows, self.files)
+
+
+@dataclass(frozen=True)
+class CorpusSource(Source):
+    """One of the labs' corpora as the hub has it: a few Parquet files a split."""
+
+    corpus: Corpus = field(repr=False)
+    place: Place = field(repr=False)
+
+    @property
+    def splits(self) -> list[str]:
+        if self.place.folder is None:
+            return list(self.corpus.num_rows)
+        return [
+            s
+            for s in self.corpus.num_rows
+            if files_matching(self.place.folder, self.corpus.pattern(s))
+        ]
+
+    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
+        repo_id, pattern = self.corpus.repo_id, self.corpus.pattern(split)
+        if streaming and self.place.folder is None:
+            from datasets import load_dataset
+
+            files = f"hf://datasets/{repo_id}/{pattern}"
+            stream = explained(
+                str(self),
+                load_dataset,
+                "parquet",
+                data_files={split: files},
+                split=split,
+                streaming=True,
+            )
+            return first_rows(stream, num_rows)
+        folder = self.place.folder or fetch(repo_id, "dataset", [pattern])
+        return load_files(files_matching(folder, pattern), split, streaming, num_rows)
+
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        if self.place.folder is None:
+            return super()._parts(split, num_rows)
+        return ParquetParts(files_matching(self.place.folder, self.corpus.pattern(split)), num_rows)
+
+
+@dataclass(frozen=True)
+class RepositorySource(Source):
+    """Any other data set of the hub: `datasets` finds its splits and reads them."""
+
+    repo_id: str
+    config: str | None
+    place: Place = field(repr=False)
+
+    @property
+    def _path(self) -> str:
+        return str(self.place.folder or self.repo_id)
+
+    @property
+    def splits(self) -> list[str]:
+        from datasets import get_dataset_split_names
+
+        return explained(str(self), get_dataset_split_names, self._path, self.config)
+
+    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
+        from datasets import load_dataset
+
+        loaded = explained(
+            str(self), load_dataset, self._path, self.config, split=split, streaming=streaming
+        )
+        return first_rows(loaded, num_rows)
+
+
+_WIKITEXT_2 = {"train": 36_718, "validation": 3_760, "test": 4_358}
+_WIKITEXT_103 = {"train": 1_801_350, "validation": 3_760, "test": 4_358}
+_IMDB = {"train": 25_000, "test": 25_000}
+CORPORA = {
+    "wikitext-2": Corpus("Salesforce/wikitext", "wikitext-2-raw-v1", "articles", _WIKITEXT_2),
+    "wikitext-2-v1": Corpus("Salesforce/wikitext", "wikitext-2-v1", "articles", _WIKITEXT_2),
+    "wikitext-103": Corpus("Salesforce/wikitext", "wikitext-103-raw-v1", "articles", _WIKITEXT_103),
+    "imdb": Corpus("stanfordnlp/imdb", "plain_text", "reviews", _IMDB),
+}
+
+
+def open_source(name: str | Path | Sequence[str | Path], config: str | None = None) -> Source:
+    """Find documents: nothing is read yet.
+
+    `name` is `wikitext-2`, `wikitext-2-v1`, `wikitext-103`, `imdb`; an `owner/name` of the hub,
+    with its `config` if it has several; `python-docs`, the manual inside every Python; or the path
+    of a `.txt` (a line is a document), `.jsonl` or `.parquet` file, several, or a folder of them.
+
+    >>> open_source("python-docs").load("train").column_names
+    ['text']
+
+    Raises ValueError or FileNotFoundError naming what is unknown or missing and what there is.
+    """
+    if not isinstance(name, (str, Path, Sequence)) or not name:
+        raise TypeError(f"name a source, a path or a list of paths, got {name!r}")
+    if isinstance(name, str) and name in CORPORA:
+        corpus = CORPORA[name]
+        if config not in (None, corpus.config):
+            raise ValueError(
+                f"{name} is config {corpus.config!r} of {corpus.repo_id}, not {config!r}"
+            )
+        # The train split tells where the corpus is; a mirror need not hold the others.
+        place = locate(corpus.repo_id, "dataset", [corpus.pattern("train")])
+        if place.built_in:
+            return SampleSource(name, "sample", corpus)
+        return CorpusSource(name, place.origin, corpus, place)
+    if name == "python-docs":
+        return PythonDocs("python-docs", "python-docs")
+    if (
+        not isinstance(name, (str, Path))
+        or Path(name).suffix.lower() in BUILDERS
+        or Path(name).exists()
+    ):
+        paths = [name] if isinstance(name, (str, Path)) else list(name)
+        return FilesSource(str(name), "files", data_files([Path(path) for path in paths]))
+    if "/" not in str(name):
+        raise ValueError(
+            f"unknown source {name!r}; known are {', '.join(CORPORA)} and python-docs, any "
+            f"owner/name of the hub, and paths of {', '.join(BUILDERS)} files"
+        )
+    place = locate(str(name), "dataset", [])
+    return RepositorySource(name, place.origin, name, config, place)

@@ -1,0 +1,133 @@
+"""What the process that made a stream tells the workers of its loaders: the epoch, and a state.
+
+Workers are copies of the stream: what changes after they began reaches them through shared memory
+alone. A state that was loaded is taken up by one pass, and a second begins at the beginning; where
+both could be meant, it is an error and not a guess.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.utils.data import get_worker_info
+
+from llmpipe.sharding.world import World
+from llmpipe.streaming.partition import Lanes, Piece
+from llmpipe.streaming.state import Counts, Loaded, State
+
+MAX_WORKERS = 1024  # of one loader; each has a mark of its own
+# Places in the shared memory: the epoch; whether `set_epoch` chose it; how often a state was
+# loaded; which pass took the last one up, 0 for none; how many passes began in workers; the marks.
+EPOCH, CHOSEN, LOADS, TAKEN_BY, PASSES, MARKS = range(6)
+
+
+class Handover:
+    """The epoch of the next pass, and the states that it goes on from, if some were loaded."""
+
+    def __init__(self) -> None:
+        self._shared = torch.zeros(MARKS + MAX_WORKERS, dtype=torch.int64).share_memory_()
+        self._loaded: Loaded | None = None
+        self._num_loads = self._num_passes = 0  # as this process knows them
+
+    @property
+    def epoch(self) -> int:
+        return int(self._shared[EPOCH])
+
+    @property
+    def waiting(self) -> Loaded | None:
+        """What was loaded, as long as no pass has taken it up."""
+        taken = self._shared[TAKEN_BY] and not get_worker_info()
+        return None if taken else self._loaded
+
+    @property
+    def workers_read(self) -> bool:
+        """Whether workers began a pass since this process last did something with the stream."""
+        return not get_worker_info() and int(self._shared[PASSES]) != self._num_passes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Raises ValueError if that would drop a state which waits to be gone on with."""
+        waiting = self.waiting
+        if waiting and waiting.epoch != epoch and waiting.is_unread:
+            raise ValueError(
+                f"a state in epoch {waiting.epoch} was loaded and waits to be gone on with: begin "
+                f"there, not with epoch {epoch}"
+            )
+        if waiting and waiting.epoch != epoch:
+            self._loaded = None
+        self._shared[EPOCH], self._shared[CHOSEN] = epoch, 1
+        self._num_passes = int(self._shared[PASSES])
+
+    def load(self, states: list[State], anew: bool) -> None:
+        """Let the next pass go on from `states`, in their epoch unless `set_epoch` chose one."""
+        loaded = Loaded(states, anew, os.getpid())
+        if not self._shared[CHOSEN]:
+            self._shared[EPOCH] = loaded.epoch
+        self._loaded = loaded
+        if not get_worker_info():
+            self._num_loads += 1
+            self._shared[LOADS] = self._num_loads
+            self._shared[TAKEN_BY], self._shared[MARKS:] = 0, 0
+            self._num_passes = int(self._shared[PASSES])
+
+    def take(
+        self, world: World, lanes_of: Callable[[int], Lanes]
+    ) -> tuple[int, list[Piece], Counts] | None:
+        """The epoch, what is left and what is done for one consumer; None to begin anew.
+
+        `lanes_of(epoch)` gives the lanes. Raises ValueError for a state of another consumer, which
+        goes on waiting, and in workers that began before it was loaded.
+        """
+        worker = get_worker_info()
+        if worker and int(self._shared[LOADS]) != self._num_loads:
+            raise ValueError(
+                "a state was loaded after the workers of this loader began, and does not reach "
+                "them: use a new loader, or let a StatefulDataLoader load the state"
+            )
+        loaded = self.waiting
+        if loaded and worker and loaded.process != os.getpid() and not self._is_first(worker):
+            loaded = None
+        share = loaded and (loaded.epoch, *loaded.share(world, lanes_of(loaded.epoch)))
+        if worker:
+            self._shared[PASSES] += 1
+        if loaded and worker and loaded.process != os.getpid():
+            self._shared[TAKEN_BY] = self._pass_of(worker)
+            self._shared[MARKS + worker.id] = 1
+        elif not worker:
+            self._shared[TAKEN_BY] = int(loaded is not None)
+            self._num_passes = int(self._shared[PASSES])
+        self._loaded = None
+        return share
+
+    def _is_first(self, worker: object) -> bool:
+        """Whether a state that the parent had loaded is for this pass of its workers.
+
+        The parent hands it on with every pass. A pass is known by the seed and the number of its
+        workers; who seeds all passes alike is known by the marks.
+        """
+        if worker.id >= MAX_WORKERS:
+            raise ValueError(f"a loader may have {MAX_WORKERS} workers, not {worker.num_workers}")
+        taken_by = int(self._shared[TAKEN_BY])
+        return taken_by in (0, self._pass_of(worker)) and not self._shared[MARKS + worker.id]
+
+    @staticmethod
+    def _pass_of(worker: object) -> int:
+        return 1 + ((worker.seed - worker.id) * (MAX_WORKERS + 1) + worker.num_workers) % 2**62
+
+    def __setstate__(self, attributes: dict) -> None:
+        self.__dict__.update(attributes)
+        if not self._shared.is_shared():  # pickled for a rank, not for a worker
+            self._shared.share_memory_()
+
+
+def to_send(row: Sequence[torch.Tensor], shared: bool) -> list[torch.Tensor]:
+    """A copy to send from a loader's worker: sending a view would send all that it is a view of.
+
+    A batch is put into shared memory at once. Where there is too little of it that is an error
+    here, but in the thread of the queue, which would do it else, it would lose the batch and leave
+    the loader waiting.
+    """
+    copy = torch.cat([tensor.reshape(-1) for tensor in row])
+    parts = (copy.share_memory_() if shared else copy).split([tensor.numel() for tensor in row])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, row, strict=True)]
