@@ -193,7 +193,7 @@ class QualityFilter:
         min_letter_ratio: float | None = None,
         drop_repetition: bool = False,
         drop_duplicates: bool = False,
-        column: str = "text",
+        text_column: str = "text",
     ) -> None:
         self.min_chars = _checked("min_chars", min_chars, 0, None)
         self.min_words = _checked("min_words", min_words, 0, None)
@@ -201,7 +201,7 @@ class QualityFilter:
         self.drop_headings = drop_headings
         self.drop_repetition = drop_repetition
         self.drop_duplicates = drop_duplicates
-        self.column = column
+        self.text_column = text_column
 
     def rules(self, max_documents: int | None = None) -> dict[str, Rule]:
         """The rules that are on; `duplicate` starts anew and remembers `max_documents`, or all."""
@@ -233,7 +233,7 @@ class QualityFilter:
         if not isinstance(documents, pa.Table):
             raise TypeError(
                 "filter a datasets.Dataset or an Arrow table with a column "
-                f"{self.column!r}, not a {type(documents).__name__}"
+                f"{self.text_column!r}, not a {type(documents).__name__}"
             )
         parts = list(self._filtered([documents], self.rules()))
         kept = pa.concat_tables([table for table, _ in parts])
@@ -277,22 +277,24 @@ class QualityFilter:
     ) -> Iterator[tuple[pa.Table, Ledger]]:
         row = 0
         for table in tables:
-            require_column(table, self.column)
-            texts = text_column(table[self.column], self.column, first_row=row)
+            require_column(table, self.text_column)
+            texts = text_column(table[self.text_column], self.text_column, first_row=row)
             # The rules get plain Arrow strings, whatever the column's own type is.
-            position = table.column_names.index(self.column)
-            table = table.set_column(position, self.column, texts)
+            position = table.column_names.index(self.text_column)
+            table = table.set_column(position, self.text_column, texts)
             for start in range(0, max(1, table.num_rows), ROWS_PER_SLICE):
                 part = table.slice(start, ROWS_PER_SLICE)
                 try:
                     yield self._filter_slice(part, chosen)
                 except pa.ArrowInvalid:
-                    to_strings(part[self.column], self.column, row + start)  # names the row
+                    to_strings(
+                        part[self.text_column], self.text_column, row + start
+                    )  # names the row
                     raise
             row += table.num_rows
 
     def _filter_slice(self, table: pa.Table, chosen: dict[str, Rule]) -> tuple[pa.Table, Ledger]:
-        verdicts, _ = judge(table[self.column], chosen)
+        verdicts, _ = judge(table[self.text_column], chosen)
         counts = np.bincount(verdicts, minlength=len(chosen) + 1).tolist()
         kept = table.filter(mask(verdicts == 0)) if counts[0] < table.num_rows else table
         dropped = dict(zip(chosen, counts[1:], strict=True))

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
+from llmpipe.arguments import whole_number
+
 
 def _merged(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
     return {reason: left.get(reason, 0) + right.get(reason, 0) for reason in {**left, **right}}
@@ -152,4 +154,10 @@ class Ledger:
 
     @classmethod
     def from_dicts(cls, entries: list[dict]) -> Ledger:
+        """Raises TypeError or ValueError for what `to_dicts` would not give."""
+        for entry in entries:
+            counts = (entry[f.name] for f in fields(Entry) if f.name not in ("stage", "unit"))
+            for count in counts:
+                for number in count.values() if isinstance(count, Mapping) else [count]:
+                    whole_number(number)
         return cls(*(Entry(**entry) for entry in entries))

@@ -1,4 +1,4 @@
-"""Labelled streams: every review once, labels mixed, resumed to the very suffix, dealt again."""
+"""Labelled streams: every review once, labels mixed, resumed to the very suffix, redistributed."""
 
 import json
 import random
@@ -48,7 +48,7 @@ def parquet(tmp_path_factory, lengths):
 @pytest.fixture(autouse=True)
 def _small_groups(monkeypatch):
     """So that a few hundred rows make many groups."""
-    monkeypatch.setattr("llmpipe.labelled_pass.GROUP_ROWS", 20)
+    monkeypatch.setattr("llmpipe.classification.stream.GROUP_ROWS", 20)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_buckets_leave_less_padding_and_the_ledger_says_so(parquet, lengths):
         batches = list(stream)
         ledger = stream.ledger
         assert ledger["pad", "ids"] == batch_ledger(batches)["pad", "ids"]
-        assert ledger["tokenize", "ids"].added == {"text": sum(lengths), "control": 600}
+        assert ledger["tokenize", "ids"].added == {"text": sum(lengths), "special": 600}
         ratios[padding] = padding_ratio(ledger)
     assert ratios["buckets"] < ratios["longest"] / 2
     assert ratios["longest"] < ratios["max_length"]
@@ -142,7 +142,9 @@ def test_labels_are_mixed_though_the_source_is_sorted(parquet, shuffle):
 
 
 def test_without_mixing_rows_come_in_the_order_of_the_source(parquet):
-    found = [n for batch in review_stream(parquet, batch_size=16, mix=1) for n in numbers(batch)]
+    found = [
+        n for batch in review_stream(parquet, batch_size=16, cycle_length=1) for n in numbers(batch)
+    ]
     assert found == list(range(NUM_REVIEWS))
 
 
@@ -216,16 +218,19 @@ def test_consumers_read_every_review_once(parquet, num_rows, padding):
     st.integers(1, 5),
     st.integers(1, 4),
     st.integers(1, 9),
+    st.integers(1, 9),
     st.booleans(),
 )
 def test_resumed_at_every_batch_it_gives_the_very_suffix(
-    rows, padding, batch_size, mix, group_size, shuffle
+    rows, padding, batch_size, cycle_length, window_rows, group_rows, shuffle
 ):
-    """Over row groups of unequal length, so that pieces end in the middle of a round."""
+    """Over row groups of unequal length, so that spans end in the middle of a round."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llmpipe.sources.parts.WINDOW_ROWS", group_size)
-        options = {"padding": padding, "batch_size": batch_size, "mix": mix, "shuffle": shuffle}
-        options |= {"rank": 1, "world_size": 2}
+        for module in ("sources.parts", "streaming.reader"):
+            patch.setattr(f"llmpipe.{module}.WINDOW_ROWS", window_rows)
+        patch.setattr("llmpipe.classification.stream.GROUP_ROWS", group_rows)
+        options = {"padding": padding, "batch_size": batch_size, "shuffle": shuffle}
+        options |= {"cycle_length": cycle_length, "rank": 1, "world_size": 2}
         stream = review_stream(reviews(rows), num_labels=2, **options)
         stream.set_epoch(3)
         seen, account = run_labelled(stream), stream.ledger
@@ -249,7 +254,7 @@ CONFIGURATIONS = [(world, workers) for world in (1, 2, 3, 5) for workers in (0, 
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.sampled_from(PADDINGS), st.booleans())
-def test_dealt_again_to_any_number_nothing_is_lost_or_doubled(parquet, data, padding, shuffle):
+def test_redistributed_to_any_number_nothing_is_lost_or_duplicated(parquet, data, padding, shuffle):
     options = {"padding": padding, "batch_size": 3, "shuffle": shuffle}
     base, found, states = review_stream(parquet, **options), [], None
     rounds = data.draw(st.lists(st.sampled_from(CONFIGURATIONS), min_size=2, max_size=4))
@@ -319,7 +324,7 @@ def test_states_are_small(mirror, distilbert, padding, monkeypatch):
     assert max(sizes) < 3000
 
 
-def test_a_source_that_changed_is_noticed_at_the_rows_of_the_state(tmp_path):
+def test_a_source_that_changed_is_noticed_at_the_windows_of_the_state(tmp_path):
     def stream_of(data):
         data = Dataset.from_dict(data).to_iterable_dataset().map(dict)
         return review_stream(data, batch_size=3)
@@ -336,7 +341,7 @@ def test_a_source_that_changed_is_noticed_at_the_rows_of_the_state(tmp_path):
     ):
         stream = stream_of(changed)
         stream.load_state_dict(state)
-        with pytest.raises(ValueError, match="is not the one that the state was saved at"):
+        with pytest.raises(ValueError, match="is not the one that the state was saved in"):
             list(stream)
 
 
@@ -344,7 +349,7 @@ def test_a_source_that_changed_is_noticed_at_the_rows_of_the_state(tmp_path):
     ("options", "message"),
     [
         ({"max_length": 9}, "max_length 8, here 9"),
-        ({"mix": 3}, "mix 8, here 3"),
+        ({"cycle_length": 3}, "cycle_length 8, here 3"),
         ({"label_column": "stars"}, r"columns \['text', 'label'\], here \['text', 'stars'\]"),
         ({"padding": "buckets", "batch_size": 4}, "buckets None, here 'of 4'"),
     ],
@@ -360,20 +365,27 @@ def test_a_state_of_another_stream_is_refused_naming_both_values(options, messag
 def test_a_damaged_state_is_refused(parquet):
     stream = review_stream(parquet, padding="buckets", batch_size=3)
     state = run_labelled(stream, 3)[-1][2]
-    assert any(len(piece) == 6 for piece in state["left"])
+    assert state["groups"][0][1:] == [18, 9]
+    (group,), read = state["groups"], state["done"][0]
     damages = [
-        {"done": {**state["done"], "labels": {"label 0": -1}}},
-        {"done": {**state["done"], "blocks": 3}},
-        {"done": {"labels": {}}},
-        {"left": [[*piece[:5], "xyz"] for piece in state["left"]]},
-        {"left": [[*piece[:5], ""] for piece in state["left"]]},
-        {"left": [[*piece[:5], 5] for piece in state["left"]]},
-        {"left": [[*piece[:5], "5", 5] for piece in state["left"]]},
-        {"left": [piece[:4] for piece in state["left"]]},
+        {"done": [{**read, "added": {"label 0": -1, "label 1": 10}}, *state["done"][1:]]},
+        {"done": [{**read, "blocks": 3}, *state["done"][1:]]},
+        {"left": [[*span[:7], 5, 5] for span in state["left"]]},
+        {"left": [[*span[:7], ""] for span in state["left"]]},
+        {"left": [span[:4] for span in state["left"]]},
+        {"groups": [group[:2]]},
+        {"groups": [[group[0], 18, 18]]},
+        {"groups": [[group[0], 18, 0]]},
+        {"groups": [[[[5, 5]], 18, 9]]},
+        {"groups": "x"},
     ]
     for damage in damages:
         with pytest.raises(ValueError, match="no whole state of a ClassificationStream"):
             stream.load_state_dict({**state, **damage})
+    for damage in ([group[0], 18, 8], [group[0], 10**6, 9]):  # known once the group is read again
+        stream.load_state_dict({**state, "groups": [damage]})
+        with pytest.raises(ValueError, match=r"the state is damaged: [89] of "):
+            list(stream)
     stream.load_state_dict(state)
 
 
@@ -419,8 +431,8 @@ def test_imdb_over_all_ranks_is_half_and_half_and_every_id_is_there(
         ({"max_length": 2}, r"max_length must be 3 or more, got 2: \[CLS\] and \[SEP\] take 2"),
         ({"max_length": 0}, "max_length must be 1 or more, got 0"),
         ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
-        ({"mix": 0}, "mix must be 1 or more, got 0"),
-        ({"mix": 257}, "mix must be 256 or less, got 257"),
+        ({"cycle_length": 0}, r"cycle_length must be in \[1, 257\), got 0"),
+        ({"cycle_length": 257}, r"cycle_length must be in \[1, 257\), got 257"),
         ({"num_labels": 0}, "num_labels must be 1 or more, got 0"),
         ({"num_rows": -1}, "num_rows must be 0 or more, got -1"),
         ({"padding": "left"}, "padding must be 'max_length', 'longest' or 'buckets', got 'left'"),
@@ -470,14 +482,14 @@ def test_a_column_that_is_not_there_is_named_with_those_there_are(tmp_path):
 def test_the_classes_of_a_class_label_are_known():
     data = Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]})
     named = data.cast_column("label", ClassLabel(names=["neg", "pos"]))
-    assert review_stream(named).recipe.num_labels == 2
-    assert review_stream(data).recipe.num_labels is None
+    assert review_stream(named).processor.checks["label"].keywords == {"num_labels": 2}
+    assert review_stream(data).processor.checks["label"].keywords == {"num_labels": None}
     sample = open_source("imdb").load("train", num_rows=20)
     stream = ClassificationStream(sample, NumberedTokenizer(), num_labels=1)
     with pytest.raises(ValueError, match=r"is 1, but labels must be in \[0, 1\)") as caught:
         list(ClassificationStream(named, NumberedTokenizer(), num_labels=1))
     assert "num_labels is the number of classes" in str(caught.value)
-    assert stream.recipe.num_labels == 1
+    assert stream.processor.checks["label"].keywords == {"num_labels": 1}
 
 
 def test_what_is_there_before_an_error_is_given_out(tmp_path):
@@ -495,7 +507,7 @@ def test_what_is_there_before_an_error_is_given_out(tmp_path):
         list(given_out)
     assert len(found) >= 2900
     state = stream.state_dict()
-    state["made_with"] = review_stream(files["good"]).made_with
+    state["fingerprint"] = review_stream(files["good"]).fingerprint
     mended = review_stream(files["good"], batch_size=8)
     mended.load_state_dict(state)
     found += [n for batch in mended for n in numbers(batch)]

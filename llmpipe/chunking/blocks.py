@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llmpipe.arguments import check_block_size
+from llmpipe.arguments import check_choice, check_count
 from llmpipe.ledger import Entry, Ledger
 
 
@@ -33,7 +33,7 @@ def chunk(ids: Any, block_size: int) -> Chunks:
     Raises TypeError or ValueError if `block_size` is not an integer of 1 or more, or `ids` is not
     one row of integers.
     """
-    check_block_size(block_size)
+    block_size = check_count("block_size", block_size, 1)
     ids = _one_row(ids)
     num_blocks = len(ids) // block_size
     cut = num_blocks * block_size
@@ -54,8 +54,7 @@ class RollingBuffer:
     """
 
     def __init__(self, block_size: int) -> None:
-        check_block_size(block_size)
-        self.block_size = block_size
+        self.block_size = check_count("block_size", block_size, 1)
         self.remainder = np.zeros(0, np.uint32)
         self._num_in = self._num_out = self._padded = self._dropped = 0
 
@@ -77,8 +76,7 @@ class RollingBuffer:
         "drop" counts them as dropped, "pad" fills a block with `pad_id`, "keep" leaves them in
         `remainder`. Afterwards "drop" and "pad" leave the buffer empty.
         """
-        if remainder not in ("drop", "pad", "keep"):
-            raise ValueError(f"remainder must be 'drop', 'pad' or 'keep', got {remainder!r}")
+        check_choice("remainder", remainder, ("drop", "pad", "keep"))
         if remainder == "pad":
             self._check_pad_id(pad_id)
         none = np.zeros((0, self.block_size), self.remainder.dtype)

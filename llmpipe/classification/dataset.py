@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from llmpipe.arguments import check_count
+from llmpipe.arguments import check_choice, check_count
 from llmpipe.chunking.dataset import BatchRows, collate
-from llmpipe.classification.encoding import Encoding, Rows, batches_in_order, by_length, sizes_of
+from llmpipe.classification.encoding import Encoder, Rows, batches_in_order, by_length, sizes_of
 from llmpipe.classification.labels import HINT, known_num_labels, label_column, warn_of_one_class
 from llmpipe.columns import require_column, whole_text
 from llmpipe.ledger import Ledger
 from llmpipe.sharding.world import World, round_robin
 from llmpipe.sources.parts import WINDOW_ROWS
+from llmpipe.streaming.partition import permutation
 
 GROUP_BATCHES = 50  # sorted by length among themselves: more leave less padding and less chance
 
@@ -58,9 +59,9 @@ class BucketBatchSampler:
     def __iter__(self) -> Iterator[list[int]]:
         sizes = sizes_of(len(self.lengths), self.batch_size)
         if self.shuffle:
-            order = self._random(len(self.lengths), 1)
+            order = permutation(len(self.lengths), self.seed, self.epoch, 1)
             order = order[by_length(self.lengths[order], GROUP_BATCHES * self.batch_size)]
-            batches = self._random(len(sizes), 2)
+            batches = permutation(len(sizes), self.seed, self.epoch, 2)
             order, sizes = order[batches_in_order(sizes, batches)], sizes[batches]
         else:
             order = np.argsort(self.lengths, kind="stable")
@@ -69,11 +70,6 @@ class BucketBatchSampler:
             yield order[first : first + size].tolist()
             first += size
 
-    def _random(self, number: int, step: int) -> np.ndarray:
-        """A permutation that is the same on every machine, as in `Lanes`."""
-        words = np.random.PCG64([self.seed, self.epoch, step]).random_raw(number)
-        return np.argsort(words, kind="stable")
-
 
 class ClassificationDataset:
     """A map-style data set of labelled text, tokenized once and held as ids: two bytes each.
@@ -81,7 +77,8 @@ class ClassificationDataset:
     Item i is a dict of int64 tensors: `input_ids` and `attention_mask` of shape (T,), `labels` of
     (). Ids are those of `transformers` with truncation to `max_length`: `[CLS]` and `[SEP]` stay.
     `padding` is "max_length" (T is `max_length`) or "longest": T is the longest of a batch, and an
-    item asked for alone is not padded. Padding is 0 in the mask, and nothing else is.
+    item asked for alone is not padded; a `BucketBatchSampler` then leaves little padding. Padding
+    is 0 in the mask, and nothing else is.
 
     `DataLoader(dataset, batch_size=8)` works as it is, and so does `transformers.Trainer`;
     `collate_fn=ClassificationDataset.collate` gives the same batches faster: `input_ids` and
@@ -110,15 +107,11 @@ class ClassificationDataset:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if padding not in ("max_length", "longest"):
-            raise ValueError(
-                f"padding must be 'max_length' or 'longest', got {padding!r}; for buckets take "
-                "'longest' and a BucketBatchSampler"
-            )
+        check_choice("padding", padding, ("max_length", "longest"))
         if num_labels is not None:
             check_count("num_labels", num_labels, 1)
         World(rank, world_size)
-        self._encoding, self.padding = Encoding.of(tokenizer, max_length), padding
+        self._encoder, self.padding = Encoder.of(tokenizer, max_length), padding
         num_labels = num_labels or known_num_labels(documents, label_column)
         texts, labels = _columns(documents, text_column, label_column, num_labels)
         warn_of_one_class(labels.to_numpy(), "this data set")
@@ -128,18 +121,17 @@ class ClassificationDataset:
             texts, labels = texts.take(own), labels.take(own)
         windows = range(0, len(texts), WINDOW_ROWS)
         parts = [
-            self._encoding.rows(texts.slice(start, WINDOW_ROWS), labels.slice(start, WINDOW_ROWS))
+            self._encoder.rows(texts.slice(start, WINDOW_ROWS), labels.slice(start, WINDOW_ROWS))
             for start in windows
         ]
-        self._rows = Rows.join(parts or [self._encoding.no_rows])
-        self._account = self._encoding.account(self._rows)
+        self._rows = Rows.join(parts or [self._encoder.no_rows])
 
     def __len__(self) -> int:
         return len(self._rows.labels)
 
     @property
     def lengths(self) -> np.ndarray:
-        """The ids of each review, control ids counted, padding not: (N,) int64."""
+        """The ids of each review, special tokens counted, padding not: (N,) int64."""
         return self._rows.lengths
 
     @property
@@ -149,7 +141,7 @@ class ClassificationDataset:
 
     @property
     def ledger(self) -> Ledger:
-        return self._account.ledger(padded=False)
+        return self._encoder.ledger(self._rows)
 
     def __getitem__(self, index: int) -> dict:
         index = operator.index(index)
@@ -162,10 +154,10 @@ class ClassificationDataset:
         import torch
 
         rows = self._rows.take(np.asarray(indices, np.int64))
-        size, width = len(rows.lengths), self._encoding.max_length
+        size, width = len(rows.lengths), self._encoder.max_length
         if self.padding == "longest":
             width = int(rows.lengths.max(initial=0))
-        ids, mask = self._encoding.padded(rows, np.full(size, width))
+        ids, mask = self._encoder.padded(rows, np.full(size, width))
         return BatchRows(
             {
                 "input_ids": torch.from_numpy(ids).view(size, width),

@@ -1,4 +1,7 @@
-"""Labelled text to rows of ids: tokenized a window at a time, cut to length, one label each."""
+"""Labelled text to rows of ids: tokenized, cut to a length, padded, sorted to save padding.
+
+Rows lie one after the other in one array of ids; nothing here loops over them.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from llmpipe.arguments import check_count
-from llmpipe.classification.labels import LabelAccount
+from llmpipe.classification.labels import label_ledger
 from llmpipe.columns import slices
+from llmpipe.ledger import Ledger
+from llmpipe.tokenization.tokenizer import pad_id
 
 
 def truncated(
@@ -153,21 +158,21 @@ class Rows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """How one review becomes ids: a tokenizer, the control ids it puts around, a length.
+class Encoder:
+    """How one review becomes ids: a tokenizer, the special tokens it puts around, a length.
 
-    `num_control` of `control` ids come with every review, `num_last` of them behind it.
+    `num_special` of special ids come with every review, `num_last` of them behind it.
     """
 
     tokenizer: Any
     max_length: int
-    num_control: int
+    num_special: int
     num_last: int
     dtype: type
     pad_id: int
 
     @classmethod
-    def of(cls, tokenizer: Any, max_length: int) -> Encoding:
+    def of(cls, tokenizer: Any, max_length: int) -> Encoder:
         """Raises TypeError or ValueError if `max_length` leaves no place for text.
 
         Which ids the tokenizer puts around a text is seen on a probe.
@@ -175,26 +180,26 @@ class Encoding:
         check_count("max_length", max_length, 1)
         whole = tokenizer.encode(["a"]).ids.tolist()
         text = tokenizer.encode(["a"], add_special_tokens=False).ids.tolist()
-        num_control = len(whole) - len(text)
-        found = [n for n in range(num_control + 1) if whole[n : n + len(text)] == text]
+        num_special = len(whole) - len(text)
+        found = [n for n in range(num_special + 1) if whole[n : n + len(text)] == text]
         if not found:
             raise ValueError(
-                f"{tokenizer.name} does not put its control ids around a text alone: 'a' gives "
+                f"{tokenizer.name} does not put its special tokens around a text alone: 'a' gives "
                 f"{whole}, without them {text}"
             )
         first = found[0]
-        if max_length <= num_control:
+        if max_length <= num_special:
             names = {number: name for name, number in tokenizer.control_ids.items()}
             around = [*whole[:first], *whole[first + len(text) :]]
             named = " and ".join(names.get(number, str(number)) for number in around)
             raise ValueError(
-                f"max_length must be {num_control + 1} or more, got {max_length}: {named} take "
-                f"{num_control} places, and a review needs one for its text"
+                f"max_length must be {num_special + 1} or more, got {max_length}: {named} take "
+                f"{num_special} places, and a review needs one for its text"
             )
-        pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        pad_id = next(pad for pad in pads if pad is not None)
         dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-        return cls(tokenizer, max_length, num_control, num_control - first, dtype, pad_id)
+        return cls(
+            tokenizer, max_length, num_special, num_special - first, dtype, pad_id(tokenizer)
+        )
 
     def rows(self, texts: pa.ChunkedArray, labels: pa.ChunkedArray) -> Rows:
         """The rows of one window of checked columns."""
@@ -212,8 +217,9 @@ class Encoding:
     def no_rows(self) -> Rows:
         return Rows(np.zeros(0, self.dtype), *np.zeros((4, 0), np.int64))
 
-    def account(self, rows: Rows, padding: int = 0) -> LabelAccount:
-        return LabelAccount.of(rows.labels, rows.full, rows.lengths, self.num_control, padding)
+    def ledger(self, rows: Rows, padding: int | None = None) -> Ledger:
+        """What became of these rows; see `label_ledger`."""
+        return label_ledger(rows.labels, rows.full, rows.lengths, self.num_special, padding)
 
     def padded(self, rows: Rows, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and mask of the rows, one after the other, each on so many places."""

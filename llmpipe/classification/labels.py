@@ -1,18 +1,16 @@
-"""What became of labelled text, in a few numbers, and what they say: label counts and ratios."""
+"""What counts as a column of labels, and what the ledger of labelled text says of them."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmpipe.ledger import Entry, Ledger
-from llmpipe.streaming.state import Counts
 
 # Where nobody said how many classes there are: of a column of other numbers this asks.
 MOST_LABELS = 1000
@@ -97,7 +95,7 @@ def warn_of_one_class(labels: np.ndarray, what: str) -> None:
     if len(labels) > 1 and (labels == labels[0]).all():
         warnings.warn(
             f"all {len(labels):,} labels of {what} are {labels[0]}: nothing can be learned from "
-            "one class. Is the data sorted by label? Shuffle it before rows are taken of it, deal "
+            "one class. Is the data sorted by label? Shuffle it before rows are taken of it, take "
             "rows or parts of it and not one run, and stream it from several parts, such as the "
             "row groups of a Parquet file",
             RuntimeWarning,
@@ -105,65 +103,37 @@ def warn_of_one_class(labels: np.ndarray, what: str) -> None:
         )
 
 
-@dataclass(frozen=True)
-class LabelAccount(Counts):
-    """Reviews by label, and ids by what became of them.
+def label_ledger(
+    labels: np.ndarray,
+    full: np.ndarray,
+    lengths: np.ndarray,
+    num_special: int,
+    padding: int | None = None,
+) -> Ledger:
+    """What became of rows with `full` ids each, `num_special` of them special, cut to `lengths`.
 
-    Of `text` ids and the `control` ids around them `cut` were too many, in `truncated` reviews;
-    `padding` were added.
+    Reviews come in by label. `truncated` counts reviews, and `too_long` the ids that they lost.
+    Where padding is not yet decided (None) the last stage is not there.
 
-    >>> one = LabelAccount({"label 0": 1}, text=9, control=2, truncated=1, cut=3, padding=0)
-    >>> (one + one).ledger()["truncate", "ids"].dropped
-    {'too_long': 6}
+    >>> rows = np.array([[1, 1], [5, 9], [5, 6]])  # labels, full, lengths
+    >>> label_ledger(*rows, num_special=2)["truncate", "ids"].dropped
+    {'too_long': 3}
     """
-
-    stream: ClassVar[str] = "ClassificationStream"
-
-    labels: Mapping[str, int] = field(default_factory=dict)
-    text: int = 0
-    control: int = 0
-    truncated: int = 0
-    cut: int = 0
-    padding: int = 0
-
-    @classmethod
-    def of(
-        cls, labels: np.ndarray, full: np.ndarray, lengths: np.ndarray, control: int, padding: int
-    ) -> LabelAccount:
-        """Of rows with `full` ids each, `control` of them around the text, cut to `lengths`."""
-        counts = np.bincount(labels) if len(labels) else np.zeros(0, int)
-        num_ids, num_control = int(full.sum()), control * len(labels)
-        return cls(
-            {f"label {label}": int(counts[label]) for label in np.flatnonzero(counts)},
-            text=num_ids - num_control,
-            control=num_control,
-            truncated=int(np.count_nonzero(full > lengths)),
-            cut=int(num_ids - lengths.sum()),
-            padding=int(padding),
-        )
-
-    @property
-    def rows(self) -> int:
-        return sum(self.labels.values())
-
-    def ledger(self, padded: bool = True) -> Ledger:
-        """The account by stage; without the last one where padding is not yet decided.
-
-        Reviews come in by label. `truncated` counts reviews, and `too_long` the ids that they lost.
-        """
-        rows, num_ids = self.rows, self.text + self.control
-        labels = dict(sorted(self.labels.items(), key=lambda item: int(item[0].split()[1])))
-        entries = [
-            Entry("read", "documents", 0, rows, added=labels),
-            Entry("tokenize", "documents", rows, rows),
-            Entry("tokenize", "ids", 0, num_ids, {"text": self.text, "control": self.control}),
-            Entry("truncate", "documents", rows, rows),
-            Entry("truncate", "truncated", self.truncated, self.truncated),
-            Entry("truncate", "ids", num_ids, num_ids - self.cut, dropped={"too_long": self.cut}),
-        ]
-        if padded:
-            entries.append(padding_entry(num_ids - self.cut, self.padding))
-        return Ledger(*entries).check()
+    counts = np.bincount(labels) if len(labels) else np.zeros(0, int)
+    by_label = {f"label {label}": int(counts[label]) for label in np.flatnonzero(counts)}
+    rows, num_ids, special = len(labels), int(full.sum()), num_special * len(labels)
+    truncated, num_kept = int(np.count_nonzero(full > lengths)), int(lengths.sum())
+    entries = [
+        Entry("read", "documents", 0, rows, added=by_label),
+        Entry("tokenize", "documents", rows, rows),
+        Entry("tokenize", "ids", 0, num_ids, {"text": num_ids - special, "special": special}),
+        Entry("truncate", "documents", rows, rows),
+        Entry("truncate", "truncated", truncated, truncated),
+        Entry("truncate", "ids", num_ids, num_kept, dropped={"too_long": num_ids - num_kept}),
+    ]
+    if padding is not None:
+        entries.append(padding_entry(num_kept, padding))
+    return Ledger(*entries)
 
 
 def padding_entry(num_ids: int, padding: int) -> Entry:
@@ -185,10 +155,11 @@ def batch_ledger(batches: Iterable[Mapping]) -> Ledger:
 def label_counts(ledger: Ledger) -> dict[int, int]:
     """How many reviews of each label came in; ledgers of all ranks added up count them all.
 
-    >>> label_counts(LabelAccount({"label 1": 3}).ledger())
+    >>> label_counts(Ledger(Entry("read", "documents", 0, 3, added={"label 1": 3})))
     {1: 3}
     """
-    return {int(name.split()[1]): n for name, n in ledger["read", "documents"].added.items()}
+    found = {int(name.split()[1]): n for name, n in ledger["read", "documents"].added.items()}
+    return dict(sorted(found.items()))
 
 
 def truncation_ratio(ledger: Ledger) -> float | None:

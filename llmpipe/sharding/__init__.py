@@ -1,1 +1,7 @@
-"""TODO"""
+"""Who reads what: every document is read by one rank, and by one worker of it.
+
+    source.parts() -> Share(parts, World(rank, world_size), strategy) -> a stream
+
+`World` is a consumer's place among all; `Share` is what one rank reads, by one of four strategies.
+Read `world`, then `share`.
+"""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from llmpipe.arguments import check_choice
 from llmpipe.sharding.world import World, contiguous, round_robin
 from llmpipe.sources.parts import WINDOW_ROWS, Parts, exact_windows
 
@@ -36,7 +37,7 @@ class Share:
     """What one rank reads of `parts`, in parts itself: give it to a stream in place of a source.
 
     >>> from datasets import Dataset
-    >>> from llmpipe.dataset_parts import parts_of
+    >>> from llmpipe.sources.parts import parts_of
     >>> numbers = parts_of(Dataset.from_dict({"n": list(range(2500))}))
     >>> for strategy in STRATEGIES:
     ...     share = Share(numbers, World(rank=1, world_size=2), strategy)
@@ -49,18 +50,17 @@ class Share:
     contiguous: 1250 rows, 1250 to 2499, of 1500 read
 
     Where nobody knows before how many rows a part has (`parts.counted` is false, as for lines of
-    text or a stream of the hub), "contiguous" deals runs of whole parts. By batches, and there by
+    text or a stream of the hub), "contiguous" gives runs of whole parts. By batches, and there by
     rows too, a share is a single part. Workers of a `DataLoader` divide their rank's share.
 
     `rows_read` and `bytes_read`, of the columns once unpacked, count all passes in this process.
-    A stream's state belongs to its share: it cannot be dealt to another number of ranks.
+    A stream's state belongs to its share: it cannot be redistributed to another number of ranks.
 
     Raises ValueError for an unknown strategy.
     """
 
     def __init__(self, parts: Parts, world: World, strategy: str = "parts") -> None:
-        if strategy not in STRATEGIES:
-            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}")
+        check_choice("strategy", strategy, STRATEGIES)
         self.parts, self.world, self.strategy = parts, world, strategy
         self.counted = parts.counted
         # Where its rows lie is known but for two cases: there it counts, and reads on from row 0.

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llmpipe.arguments import check_count
+
 
 @dataclass(frozen=True)
 class World:
@@ -30,9 +32,11 @@ class World:
     def __post_init__(self) -> None:
         if self.local_rank is None:
             object.__setattr__(self, "local_rank", self.rank)
-        _check_index("rank", self.rank, "world_size", self.world_size)
-        _check_index("worker_id", self.worker_id, "num_workers", self.num_workers)
-        _check_index("local_rank", self.local_rank, "world_size", self.world_size)
+        check_count("world_size", self.world_size, 1)
+        check_count("num_workers", self.num_workers, 1)
+        check_count("rank", self.rank, 0, self.world_size)
+        check_count("worker_id", self.worker_id, 0, self.num_workers)
+        check_count("local_rank", self.local_rank, 0, self.world_size)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> World | None:
@@ -65,16 +69,6 @@ class World:
         return self.rank * self.num_workers + self.worker_id
 
 
-def _check_index(name: str, index: int, of_name: str, number: int) -> None:
-    for label, value in ((name, index), (of_name, number)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{label} must be an integer, got {value!r}")
-    if number < 1:
-        raise ValueError(f"{of_name} must be 1 or more, got {number}")
-    if not 0 <= index < number:
-        raise ValueError(f"{name} must be in [0, {number}), got {index}")
-
-
 def round_robin(num_items: int, index: int, number: int) -> range:
     """The items of consumer `index` of `number`: index, index + number, index + 2 number, ...
 
@@ -83,7 +77,7 @@ def round_robin(num_items: int, index: int, number: int) -> range:
     >>> [list(round_robin(5, i, 2)) for i in range(2)]
     [[0, 2, 4], [1, 3]]
     """
-    _check_index("index", index, "number", number)
+    check_count("index", index, 0, check_count("number", number, 1))
     return range(index, num_items, number)
 
 
@@ -93,5 +87,5 @@ def contiguous(num_items: int, index: int, number: int) -> range:
     >>> [list(contiguous(5, i, 2)) for i in range(2)]
     [[0, 1], [2, 3, 4]]
     """
-    _check_index("index", index, "number", number)
+    check_count("index", index, 0, check_count("number", number, 1))
     return range(index * num_items // number, (index + 1) * num_items // number)

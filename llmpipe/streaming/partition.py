@@ -1,10 +1,11 @@
-"""Lanes: the unit in which a stream is dealt to consumers, and dealt again to another number.
+"""Virtual shards: the unit in which a stream is divided among its consumers, and divided again.
 
-The parts of a source are put in order, by number or shuffled, and each is cut into 256 lanes: row i
-of a part belongs to its lane i * 159 % 256. A consumer's share is a run of lanes: whole parts, and
-a fraction of one at each end. 159 / 256 is near the golden ratio, so that any run of lanes has its
-fair share of any run of rows (Knuth, "The Art of Computer Programming", volume 3, section 6.4):
-ten rows are enough for eight consumers."""
+The parts of a source are put in order, by number or shuffled, and each is 256 virtual shards: row i
+of a part belongs to its shard i * 159 % 256. A consumer's share is a run of virtual shards: whole
+parts, and a fraction of one at each end. 159 / 256 is near the golden ratio, so that any run of
+shards has its fair share of any run of rows (Knuth, "The Art of Computer Programming", volume 3,
+section 6.4): ten rows are enough for eight consumers.
+"""
 
 from __future__ import annotations
 
@@ -19,177 +20,182 @@ import numpy as np
 from llmpipe.arguments import whole_number
 from llmpipe.sharding.world import World
 
-
-class Piece(NamedTuple):
-    """A run of lanes still to be read: from `first_lane` up to, not including, `stop_lane`.
-
-    Where `row` or `id` is not 0, the lanes are of one part, whose rows before `row`, and the first
-    `id` ids of the document in `row`, are done; `digest` tells that document from another. `ahead`
-    holds rows from there on that are done too: bit i of this hexadecimal number is row `row` + i.
-    """
-
-    first_lane: int
-    stop_lane: int
-    row: int = 0
-    id: int = 0
-    digest: str = ""
-    ahead: str = ""
-
-    def to_list(self) -> list:
-        """The values, for JSON; `ahead` only where there is something in it."""
-        return list(self if self.ahead else self[:-1])
-
-    @classmethod
-    def from_list(cls, values: Sequence) -> Piece:
-        """Raises TypeError or ValueError if it is not what `to_list` gives."""
-        *numbers, digest, ahead = values if len(values) == len(cls._fields) else [*values, ""]
-        if len(numbers) != 4 or (len(values) == len(cls._fields) and int(ahead, 16) < 1):
-            raise ValueError(f"this is no piece: {values}")
-        return cls(*map(whole_number, numbers), str(digest), ahead)
-
-    def is_ahead(self, rows: np.ndarray) -> np.ndarray:
-        """Which of these rows, in rising order, are among `ahead`: (num_rows,), bool.
-
-        >>> Piece(0, 256, row=10, ahead="5").is_ahead(np.arange(9, 14)).tolist()
-        [False, True, False, True, False]
-        """
-        if not self.ahead:
-            return np.zeros(len(rows), bool)
-        bits = np.frombuffer(int(self.ahead, 16).to_bytes(len(self.ahead), "little"), np.uint8)
-        bits = np.flatnonzero(np.unpackbits(bits, bitorder="little")) + self.row
-        return np.isin(rows, bits)
-
-    def with_ahead(self, rows: Iterable[int]) -> Piece:
-        """The piece with these rows too, none before `row`, done out of turn."""
-        bits = int(self.ahead or "0", 16)
-        for row in rows:
-            bits |= 1 << (row - self.row)
-        return self._replace(ahead=f"{bits:x}" if bits else "")
-
-    def beyond(self, row: int, digest: str) -> Piece:
-        """The piece from this row on, whose digest that is.
-
-        >>> Piece(0, 256, row=10, ahead="5").beyond(12, "").ahead
-        '1'
-        """
-        bits = int(self.ahead or "0", 16) >> (row - self.row)
-        return self._replace(row=row, digest=digest, ahead=f"{bits:x}" if bits else "")
-
-
 PER_PART, STRIDE = 256, 159
 
 
+class Span(NamedTuple):
+    """A run of virtual shards that is still to be read, as a state holds it: a place, and no ids.
+
+    From `first_shard` up to, not including, `stop_shard`; of each part from `window` on and, if
+    that is not 0, up to `stop_window`. Where one of the two is not 0 the shards are of one part.
+    Of the first window `skip` ids (or rows, where rows are given out) are out already. It is then
+    *open*: when it is read again its `digest` must be the same, and in the meantime its `rows` are
+    counted as read, and `documents` of them as out to their last id.
+    """
+
+    first_shard: int
+    stop_shard: int
+    window: int = 0
+    stop_window: int = 0
+    skip: int = 0
+    rows: int = 0
+    documents: int = 0
+    digest: str = ""
+
+    @classmethod
+    def from_list(cls, values: Sequence) -> Span:
+        """What JSON made of a span. Raises TypeError or ValueError if it is none."""
+        *numbers, digest = values
+        span = cls(*map(whole_number, numbers), digest=str(digest))
+        is_whole = len(values) == len(cls._fields) and bool(span.skip) == bool(span.digest)
+        if not is_whole or span.is_empty:
+            raise ValueError(f"this is no span: {values}")
+        return span
+
+    @property
+    def open_window(self) -> Span:
+        """Its first window alone.
+
+        >>> Span(0, 256, window=3, skip=7).open_window[:5]
+        (0, 256, 3, 4, 7)
+        """
+        return self._replace(stop_window=self.window + 1)
+
+    def from_window(self, window: int) -> Span:
+        """The same shards from this window on, which nobody has read yet."""
+        return Span(self.first_shard, self.stop_shard, window, self.stop_window)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.first_shard >= self.stop_shard or 0 < self.stop_window <= self.window
+
+
 @dataclass(frozen=True)
-class Lanes:
-    """The lanes of one epoch over parts of these weights, numbers of 1 or more such as their rows.
+class Partition:
+    """The virtual shards of one epoch over parts of these weights, numbers of 1 or more such as
+    their rows.
 
     Nothing random has to be saved: the order of parts follows from (seed, epoch), that of rows
     within a window from (seed, epoch, part, window). Where neighbours are alike, as in data sorted
-    by label, the lanes are cut into `num_piles` piles of equal weight, each of parts that lie near
-    each other: a consumer has its share of every pile, and can read from all of them in turn.
+    by label, the shards are cut into `cycle_length` sections of equal weight, each of parts that
+    lie near each other: a consumer has its share of every section, and reads from all in turn.
     """
 
     weights: tuple[int, ...]
     shuffle: bool = False
     seed: int = 0
     epoch: int = 0
-    num_piles: int = 1
+    cycle_length: int = 1
 
     @property
-    def num_lanes(self) -> int:
+    def num_shards(self) -> int:
         return len(self.weights) * PER_PART
 
-    @property
-    def all(self) -> list[Piece]:
-        """Everything, as one piece; no piece where there is no part."""
-        return [Piece(0, self.num_lanes)] if self.weights else []
-
-    def share(self, world: World) -> list[Piece]:
+    def share(self, world: World) -> list[Span]:
         """What one consumer reads in an epoch from its beginning."""
-        return self.deal(self.all, world.consumer_index, world.num_consumers)
+        everything = [Span(0, self.num_shards)] if self.weights else []
+        return self.distribute(everything, world.consumer_index, world.num_consumers)
 
-    def deal(self, pieces: Iterable[Piece], index: int, number: int) -> list[Piece]:
-        """The pieces of consumer `index` of `number`: a run of all their lanes, in order.
+    def distribute(self, spans: Iterable[Span], index: int, number: int) -> list[Span]:
+        """The spans of consumer `index` of `number`, out of all that are left.
 
-        Of the weight n of them all consumer i of W gets what lies from i * n // W up to
-        (i + 1) * n // W; a piece in the middle of a part is cut between two. Where there are piles
-        that holds for each of them. They are then in an order in which neighbours lie far apart.
+        An open window goes whole to one consumer, in turn. Of the weight n of the rest consumer i
+        of W gets the run from i * n // W up to (i + 1) * n // W, in the order of the shards; where
+        there are sections that holds for each. They are then in an order in which neighbours lie
+        far apart.
 
-        >>> left = [Piece(0, 4), Piece(9, 10, row=7)]
-        >>> [[piece[:3] for piece in Lanes((1,)).deal(left, index, 2)] for index in (0, 1)]
+        >>> left = [Span(0, 4), Span(9, 10, window=7)]
+        >>> [[span[:3] for span in Partition((1,)).distribute(left, i, 2)] for i in (0, 1)]
         [[(0, 2, 0)], [(2, 4, 0), (9, 10, 7)]]
         """
-        if self.num_piles == 1:
-            return self._deal(pieces, index, number)
-        piles = sorted(self.piles(pieces).items(), key=lambda item: item[0] * STRIDE % PER_PART)
-        return [own for _, pile in piles for own in self._deal(pile, index, number)]
+        spans = list(spans)
+        own = [span.open_window for span in spans if span.skip][index::number]
+        rest = [span.from_window(span.window + 1) if span.skip else span for span in spans]
+        rest = [span for span in rest if not span.is_empty]
+        sections = self.sections(rest).items()
+        for _, section in sorted(sections, key=lambda item: item[0] * STRIDE % PER_PART):
+            own += self._run(sorted(section), index, number)
+        return own
 
-    def _deal(self, pieces: Iterable[Piece], index: int, number: int) -> list[Piece]:
-        pieces = sorted(pieces)
-        sizes = [self.depth(piece.stop_lane) - self.depth(piece.first_lane) for piece in pieces]
+    def _run(self, spans: list[Span], index: int, number: int) -> list[Span]:
+        sizes = [self.depth(span.stop_shard) - self.depth(span.first_shard) for span in spans]
         start, stop = (i * sum(sizes) // number for i in (index, index + 1))
         own = []
-        for piece, size in zip(pieces, sizes, strict=True):
-            lanes, base = range(piece.first_lane, piece.stop_lane), self.depth(piece.first_lane)
+        for span, size in zip(spans, sizes, strict=True):
+            shards, base = range(span.first_shard, span.stop_shard), self.depth(span.first_shard)
             first, last = (
-                piece.first_lane + bisect_left(lanes, base + bound, key=self.depth)
+                span.first_shard + bisect_left(shards, base + bound, key=self.depth)
                 for bound in (start, stop)
             )
             if first < last:
-                own.append(piece._replace(first_lane=first, stop_lane=last))
+                own.append(span._replace(first_shard=first, stop_shard=last))
             start, stop = start - size, stop - size
         return own
 
-    def depth(self, lane: int) -> int:
-        """The weight of all lanes before this one, times 256.
+    def depth(self, shard: int) -> int:
+        """The weight of all shards before this one, times 256.
 
-        >>> [Lanes((1, 5)).depth(lane) for lane in (0, 255, 256, 257, 512)]
+        >>> [Partition((1, 5)).depth(shard) for shard in (0, 255, 256, 257, 512)]
         [0, 255, 256, 261, 1536]
         """
-        place, number = divmod(lane, PER_PART)
+        place, number = divmod(shard, PER_PART)
         before, own = self._before[place], self._before[min(place + 1, len(self.weights))]
         return int(before * PER_PART + (own - before) * number)
 
     @cached_property
     def _before(self) -> np.ndarray:
-        return np.concatenate(([0], np.cumsum(np.array(self.weights, np.int64)[self.parts()])))
+        return np.concatenate(([0], np.cumsum(np.array(self.weights, np.int64)[self.parts])))
 
+    @cached_property
     def parts(self) -> np.ndarray:
-        """The parts in reading order, shape (P,): lane l belongs to parts()[l // 256].
+        """The parts in reading order, shape (P,): shard s belongs to parts[s // 256].
 
-        >>> Lanes((9, 9, 9)).parts().tolist()
+        >>> Partition((9, 9, 9)).parts.tolist()
         [0, 1, 2]
         """
         order = self._order(len(self.weights))
-        if self.num_piles == 1:
+        if self.cycle_length == 1:
             return order
-        before = np.cumsum(self.weights) - self.weights
-        return order[np.argsort(before[order] * self.num_piles // sum(self.weights), kind="stable")]
+        section = (np.cumsum(self.weights) - self.weights) * self.cycle_length // sum(self.weights)
+        return order[np.argsort(section[order], kind="stable")]
 
-    def piles(self, pieces: Iterable[Piece]) -> dict[int, list[Piece]]:
-        """The pieces of each pile, cut where one ends, in the order in which they come.
+    def sections(self, spans: Iterable[Span]) -> dict[int, list[Span]]:
+        """The spans of each section, cut where one ends, in the order in which they come.
 
-        >>> piles = Lanes((9, 9, 9, 9), num_piles=2).piles([Piece(500, 600), Piece(7, 9)])
-        >>> {pile: [piece[:2] for piece in pieces] for pile, pieces in piles.items()}
+        >>> found = Partition((9, 9, 9, 9), cycle_length=2).sections([Span(500, 600), Span(7, 9)])
+        >>> {section: [span[:2] for span in spans] for section, spans in found.items()}
         {0: [(500, 512), (7, 9)], 1: [(512, 600)]}
         """
-        found: dict[int, list[Piece]] = {}
-        for piece in pieces:
-            while piece.first_lane < piece.stop_lane:
-                pile = bisect_right(self._pile_bounds, piece.first_lane) - 1
-                stop = min(piece.stop_lane, self._pile_bounds[pile + 1])
-                found.setdefault(pile, []).append(piece._replace(stop_lane=stop))
-                piece = piece._replace(first_lane=stop)
+        found: dict[int, list[Span]] = {}
+        for span in spans:
+            while not span.is_empty:
+                section = bisect_right(self._bounds, span.first_shard) - 1
+                stop = min(span.stop_shard, self._bounds[section + 1])
+                found.setdefault(section, []).append(span._replace(stop_shard=stop))
+                span = span._replace(first_shard=stop)
         return found
 
     @cached_property
-    def _pile_bounds(self) -> list[int]:
-        """The first lane of each pile, and the end. No more piles than parts: within a part
+    def _bounds(self) -> list[int]:
+        """The first shard of each section, and the end. No more sections than parts: within a part
         neighbours stay alike, and to read it in several places would only cost."""
-        number, lanes = max(1, min(self.num_piles, len(self.weights))), range(self.num_lanes)
-        targets = (pile * self.depth(self.num_lanes) // number for pile in range(1, number))
-        inner = [bisect_left(lanes, target, key=self.depth) for target in targets]
-        return [0, *inner, max(self.num_lanes, 1)]
+        number, shards = max(1, min(self.cycle_length, len(self.weights))), range(self.num_shards)
+        targets = (section * self.depth(self.num_shards) // number for section in range(1, number))
+        inner = [bisect_left(shards, target, key=self.depth) for target in targets]
+        return [0, *inner, max(self.num_shards, 1)]
+
+    def by_part(self, spans: list[Span]) -> Iterator[tuple[Span, list[Span]]]:
+        """The same shards a part at a time, each with the spans that come after it.
+
+        >>> [(span[:2], len(later)) for span, later in Partition((9, 9)).by_part([Span(9, 512)])]
+        [((9, 256), 1), ((256, 512), 0)]
+        """
+        for number, span in enumerate(spans, start=1):
+            while not span.is_empty:
+                end = span.first_shard - span.first_shard % PER_PART + PER_PART
+                part = span._replace(stop_shard=min(end, span.stop_shard))
+                span = Span(part.stop_shard, span.stop_shard)
+                yield part, [*([] if span.is_empty else [span]), *spans[number:]]
 
     def rows(self, part: int, window: int, num_rows: int) -> np.ndarray:
         """The rows of one window in reading order, shape (num_rows,), counted within the window."""
@@ -199,32 +205,28 @@ class Lanes:
         """The order of the batches that are made of rows from this one on, shape (num_batches,)."""
         return self._order(num_batches, part, row, 0)
 
-    def lane_of(self, rows: np.ndarray) -> np.ndarray:
-        """The lane within its part of each row; rows are counted in reading order.
+    def shard_of(self, rows: np.ndarray) -> np.ndarray:
+        """The virtual shard within its part of each row; rows are counted in the part's order.
 
-        >>> Lanes((9,)).lane_of(np.arange(4)).tolist()
+        >>> Partition((9,)).shard_of(np.arange(4)).tolist()
         [0, 159, 62, 221]
         """
         return rows * STRIDE % PER_PART
 
-    def by_part(self, pieces: list[Piece]) -> Iterator[tuple[Piece, list[Piece]]]:
-        """The same lanes a part at a time, each with the pieces that come after it.
-
-        >>> [(part[:2], len(later)) for part, later in Lanes((9, 9)).by_part([Piece(9, 512)])]
-        [((9, 256), 1), ((256, 512), 0)]
-        """
-        for number, piece in enumerate(pieces, start=1):
-            while piece.first_lane < piece.stop_lane:
-                end = piece.first_lane - piece.first_lane % PER_PART + PER_PART
-                part = piece._replace(stop_lane=min(end, piece.stop_lane))
-                piece = Piece(part.stop_lane, piece.stop_lane)
-                rest = [piece] if piece.first_lane < piece.stop_lane else []
-                yield part, [*rest, *pieces[number:]]
-
     def _order(self, length: int, *place: int) -> np.ndarray:
         if not self.shuffle:
             return np.arange(length)
-        # PCG64's raw words and a stable sort are the same everywhere, which `Generator.permutation`
-        # need not be in the next NumPy. A key ends in no 0, which PCG64 would not see.
-        key = [self.seed, self.epoch, *(number + 1 for number in place)]
-        return np.argsort(np.random.PCG64(key).random_raw(length), kind="stable")
+        # A key ends in no 0, which PCG64 would not see.
+        return permutation(length, self.seed, self.epoch, *(number + 1 for number in place))
+
+
+def permutation(length: int, *seed: int) -> np.ndarray:
+    """An order of `length` things that follows from `seed`, the same on every machine: (length,).
+
+    PCG64's raw words and a stable sort are the same everywhere, which `Generator.permutation` need
+    not be in the next NumPy.
+
+    >>> sorted(permutation(3, 0, 1).tolist())
+    [0, 1, 2]
+    """
+    return np.argsort(np.random.PCG64(seed).random_raw(length), kind="stable")

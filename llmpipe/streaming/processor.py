@@ -1,4 +1,4 @@
-"""What a stream does to every row, checked once: the same for all consumers and in all epochs."""
+"""What a stream does to every row of a source: checked once, the same for all its consumers."""
 
 from __future__ import annotations
 
@@ -9,60 +9,76 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from llmpipe.arguments import check_block_size, check_count
-from llmpipe.filtering import QualityFilter, Rule
+from llmpipe.arguments import check_count
+from llmpipe.filtering import QualityFilter, Rule, judge
 from llmpipe.sources.parts import Parts, parts_of
 from llmpipe.sources.source import Source
-from llmpipe.streaming.state import Account
+from llmpipe.streaming.partition import Partition
+from llmpipe.streaming.reader import Check, Reader
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Rows of `parts` to ids; `made_with` tells it from others, in plain values for a state."""
+class Processor:
+    """Rows of `parts` to ids: which columns are read and what they must pass (`checks`), which
+    `rules` reject a text, and which `separator` follows it.
+
+    `fingerprint` tells it from other processors, in plain values for a state; `hint` says in errors
+    what to do where a column is not there.
+    """
 
     parts: Parts
-    column: str
-    rules: dict[str, Rule]
+    checks: Mapping[str, Check]
     tokenizer: Any
+    rules: Mapping[str, Rule]
     separator: int | None
-    block_size: int
-    made_with: Mapping[str, Any]
+    hint: str
+    fingerprint: Mapping[str, Any]
 
     @classmethod
     def of(
         cls,
         documents: Any,
         tokenizer: Any,
-        block_size: int,
+        checks: Mapping[str, Check],
         *,
         split: str,
         num_rows: int | None,
-        column: str,
-        quality: QualityFilter | None,
-        separator: int | None,
-    ) -> Recipe:
-        """The recipe of these options of a `BlockStream`.
+        quality: QualityFilter | None = None,
+        separator: int | None = None,
+        hint: str = "",
+        **settings: Any,
+    ) -> Processor:
+        """The processor of these options of a stream; `settings` go into its fingerprint too.
 
-        Raises TypeError or ValueError naming the one that is out of range, and what opening the
+        Raises TypeError or ValueError naming the option that is out of range, and what opening the
         documents raises.
         """
-        check_block_size(block_size)
+        if num_rows is not None:
+            check_count("num_rows", num_rows)
         if separator is not None:
-            check_count("separator", separator, 0)
-            if separator >= tokenizer.vocab_size:
-                raise ValueError(
-                    f"separator must be an id in [0, {tokenizer.vocab_size}), got {separator}"
-                )
-        rules = _rules(quality, column)
-        parts, made_with = opened(documents, split, num_rows, tokenizer)
-        made_with = {
-            **made_with,
-            "column": column,
+            check_count("separator", separator, 0, tokenizer.vocab_size)
+        is_source = isinstance(documents, Source)
+        parts = documents.parts(split, num_rows) if is_source else parts_of(documents, num_rows)
+        fingerprint = {
+            "source": f"{documents}, {split}" if is_source else type(documents).__name__,
+            "data": f"{len(parts.weights)} parts, {parts.identity}",
+            "num_rows": num_rows,
+            "columns": list(checks),
+            "tokenizer": f"{tokenizer.name}, digest {tokenizer.digest[:12]}",
+            "split_special_tokens": tokenizer.split_special_tokens,
             "filter": repr(quality),
             "separator": separator,
-            "block_size": int(block_size),
+            **settings,
         }
-        return cls(parts, column, rules, tokenizer, separator, int(block_size), made_with)
+        rules = _rules(quality, next(iter(checks)))
+        return cls(parts, checks, tokenizer, rules, separator, hint, fingerprint)
+
+    def reader(self, partition: Partition, rows_read: int) -> Reader:
+        return Reader(self.parts, partition, self.checks, rows_read, self.hint)
+
+    def judge(self, texts: pa.ChunkedArray) -> tuple[np.ndarray, pa.ChunkedArray]:
+        """As `llmpipe.filtering.judge`: a verdict on each text, and the texts that are kept."""
+        return judge(texts, self.rules)
 
     def encode(self, texts: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         """Ids of the documents in a row, each with its separator, and offsets (D + 1,)."""
@@ -71,43 +87,16 @@ class Recipe:
             return ids, offsets
         return np.insert(ids, offsets[1:], self.separator), offsets + np.arange(len(offsets))
 
-    def account(self, verdicts: np.ndarray) -> Account:
-        """Of rows that are done with; their ids are counted elsewhere."""
-        kept, *dropped = np.bincount(verdicts, minlength=len(self.rules) + 1).tolist()
-        reasons = dict(zip(self.rules, dropped, strict=True))
-        return Account(len(verdicts), reasons, documents=kept)
 
-    @property
-    def pad_id(self) -> int:
-        """The id to pad with; any would do, since padding is masked by its place."""
-        pads = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
-        return next(pad for pad in pads if pad is not None)
-
-
-def opened(
-    documents: Any, split: str, num_rows: int | None, tokenizer: Any
-) -> tuple[Parts, dict[str, Any]]:
-    """The parts of a source or of a data set, and what tells them and the tokenizer from others."""
-    if num_rows is not None:
-        check_count("num_rows", num_rows, 0)
-    is_source = isinstance(documents, Source)
-    parts = documents.parts(split, num_rows) if is_source else parts_of(documents, num_rows)
-    return parts, {
-        "source": f"{documents}, {split}" if is_source else type(documents).__name__,
-        "data": f"{len(parts.weights)} parts, {parts.identity}",
-        "num_rows": num_rows,
-        "tokenizer": f"{tokenizer.name}, digest {tokenizer.digest[:12]}",
-        "split_special_tokens": tokenizer.split_special_tokens,
-    }
-
-
-def _rules(quality: QualityFilter | None, column: str) -> dict[str, Rule]:
+def _rules(quality: QualityFilter | None, text_column: str) -> dict[str, Rule]:
     if quality is None:
         return {}
     if not isinstance(quality, QualityFilter):
         raise TypeError(f"filter must be a QualityFilter, got {quality!r}")
-    if quality.column != column:
-        raise ValueError(f"the filter reads column {quality.column!r}, the stream {column!r}")
+    if quality.text_column != text_column:
+        raise ValueError(
+            f"the filter reads column {quality.text_column!r}, the stream {text_column!r}"
+        )
     if quality.drop_duplicates:
         raise ValueError(
             "a consumer of a stream cannot see what the others read: drop duplicates before, with "

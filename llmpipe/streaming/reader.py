@@ -1,15 +1,17 @@
-"""The rows that a consumer has of a part, window by window, and errors that say where it broke."""
+"""The rows that one consumer has of each part, window by window, with errors that say where."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from llmpipe.sources.parts import WINDOW_ROWS, NoColumnError, Parts
-from llmpipe.streaming.partition import PER_PART, Lanes, Piece
+from llmpipe.streaming.partition import PER_PART, Partition, Span
 
 Check = Callable[[Any, str, int], pa.ChunkedArray]  # of a column, its name, its first row's number
 
@@ -18,78 +20,117 @@ class SourceError(RuntimeError):
     """A source failed while it was read; the message says how far it was read and how to go on."""
 
 
-class PartReader:
-    """Reads pieces of `parts`; `checks` are the columns to read, each with what it must pass.
+class Window:
+    """A consumer's rows of one window, in reading order: a column for each that was asked for.
 
-    For the words of errors, `rows_done` tells how many rows were done with before, and `hint` what
-    to do where a column is not there.
+    `span` is what was left of its part from this window on, `later` the spans that come after it;
+    `rows` are their places in the part, which count rows as they are read.
+    """
+
+    def __init__(
+        self, span: Span, later: list[Span], part: int, rows: np.ndarray, columns: list
+    ) -> None:
+        self.span, self.later, self.part, self.rows, self.columns = span, later, part, rows, columns
+
+    @property
+    def after(self) -> list[Span]:
+        """What is left once the window is done with."""
+        rest = self.span.from_window(self.span.window + 1)
+        return self.later if rest.is_empty else [rest, *self.later]
+
+    def left(self, skip: int, rows: int = 0, documents: int = 0) -> list[Span]:
+        """What is left once so much of the window is out: see `Span`."""
+        if not skip:
+            return [self.span, *self.later]
+        counts = {"skip": skip, "rows": rows, "documents": documents, "digest": self.digest}
+        return [self.span._replace(**counts), *self.later]
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells these rows from others: of all that stands in them."""
+        found = hashlib.blake2b(digest_size=8)
+        for column in self.columns:
+            found.update("\0".join(map(str, column.to_pylist())).encode())
+        return found.hexdigest()
+
+
+class Reader:
+    """Reads spans of `parts`; `checks` are the columns to read, each with what it must pass.
+
+    For the words of errors: `rows_read` rows were read before, and `hint` says what to do where a
+    column is not there.
     """
 
     def __init__(
         self,
         parts: Parts,
-        lanes: Lanes,
+        partition: Partition,
         checks: Mapping[str, Check],
-        rows_done: Callable[[], int],
+        rows_read: int = 0,
         hint: str = "",
     ) -> None:
-        self.parts, self.lanes, self.checks = parts, lanes, checks
-        self.rows_done, self.hint = rows_done, hint
-        self._order = lanes.parts()
+        self.parts, self.partition, self.checks = parts, partition, checks
+        self.rows_read, self.hint = rows_read, hint
 
-    def part_of(self, piece: Piece) -> int:
-        """The part in which a piece begins."""
-        return int(self._order[piece.first_lane // PER_PART])
+    def windows(self, spans: list[Span]) -> Iterator[Window]:
+        """The windows in which this consumer has rows, in reading order.
 
-    def own_rows(self, piece: Piece) -> Iterator[tuple[np.ndarray, list[pa.ChunkedArray]]]:
-        """The rows of one part's piece and their columns, window by window, in reading order."""
-        lanes, part = self.lanes, self.part_of(piece)
-        first = piece.first_lane % PER_PART
-        stop = first + piece.stop_lane - piece.first_lane
-        # Beginning with the row before, to see that it is there at all.
-        window, num_rows = max(0, piece.row - 1) // WINDOW_ROWS, 0
-        for number, table in enumerate(self._tables(part, window), start=window):
-            start = number * WINDOW_ROWS
-            columns = self._checked(part, table, start)
-            rows = np.arange(start, start + table.num_rows)
-            num_rows = start + table.num_rows
-            lane = lanes.lane_of(rows)
-            own = (lane >= first) & (lane < stop) & (rows >= piece.row)
-            if lanes.shuffle or not own.all():
-                taken = pa.array(lanes.rows(part, number, len(rows))[own])
-                columns = [column.take(taken) for column in columns]
-            if own.any():
-                yield rows[own], columns
-        if num_rows < piece.row:
-            raise self.another(piece)
+        Raises KeyError naming the columns there are, TypeError or ValueError naming a row that does
+        not pass its check, ValueError for a window that is another than when its digest was taken,
+        SourceError where the source fails.
+        """
+        for span, later in self.partition.by_part(spans):
+            part = int(self.partition.parts[span.first_shard // PER_PART])
+            is_due = bool(span.digest)
+            for table in self._tables(part, span):
+                rows = np.arange(table.num_rows) + span.window * WINDOW_ROWS
+                columns = self._checked(part, table, span.window * WINDOW_ROWS)
+                own = self._own(span, rows)
+                if self.partition.shuffle or not own.all():
+                    taken = pa.array(self.partition.rows(part, span.window, len(rows))[own])
+                    columns = [column.take(taken) for column in columns]
+                window = Window(span, later, part, rows[own], columns)
+                if is_due and window.digest != span.digest:
+                    break
+                is_due = False
+                if own.any():
+                    yield window
+                self.rows_read += len(window.rows)
+                span = span.from_window(span.window + 1)
+            if is_due:
+                raise ValueError(
+                    f"window {span.window} of part {part} of {self.parts.identity} is not the one "
+                    "that the state was saved in: the source has changed since; start anew, or "
+                    "bring it back"
+                )
 
-    def _tables(self, part: int, window: int) -> Iterator[pa.Table]:
+    def _own(self, span: Span, rows: np.ndarray) -> np.ndarray:
+        """Which places of a window, in reading order, are in the span: (num_rows,), bool."""
+        shard = self.partition.shard_of(rows)
+        first = span.first_shard % PER_PART
+        return (shard >= first) & (shard < first + span.stop_shard - span.first_shard)
+
+    def _tables(self, part: int, span: Span) -> Iterator[pa.Table]:
+        window = span.window
         try:
             for table in self.parts.windows(part, window, *self.checks):
                 yield table
                 window += 1
+                if window == span.stop_window:
+                    return
         except NoColumnError as error:
             raise KeyError(f"{error.args[0]}{self.hint}") from None
         except Exception as error:  # a source of the user's own may raise anything
             raise SourceError(
                 f"part {part} of {self.parts.identity} cannot be read further, from its row "
                 f"{window * WINDOW_ROWS:,} on ({type(error).__name__}: {error}); "
-                f"{self.rows_done():,} rows were read before it. Nothing that was given out is "
-                "lost: state_dict() still tells where, and once the source is mended a stream that "
-                "loads it goes on from there"
+                f"{self.rows_read:,} rows were read before it. Nothing that was given out is lost: "
+                "state_dict() still tells where, and once the source is mended a stream that loads "
+                "it goes on from there"
             ) from error
 
     def _checked(self, part: int, table: pa.Table, first_row: int) -> list[pa.ChunkedArray]:
         try:
             return [check(table[name], name, first_row) for name, check in self.checks.items()]
         except (TypeError, ValueError) as error:
-            where = f"part {part} of {self.parts.identity}"
-            raise type(error)(f"{where}: {error}") from error
-
-    def another(self, piece: Piece) -> ValueError:
-        """The error for a row that is not the one whose digest the piece has."""
-        part = self.part_of(piece)
-        return ValueError(
-            f"row {piece.row} of part {part} of {self.parts.identity} is not the one that the "
-            "state was saved at: the source has changed since; start anew, or bring it back"
-        )
+            raise type(error)(f"part {part} of {self.parts.identity}: {error}") from error

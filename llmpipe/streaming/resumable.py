@@ -1,104 +1,173 @@
-"""Streams over lanes: each worker of each rank reads its own, and gives out items of them."""
+"""A stream that can tell where it stands and go on from there, on any number of consumers.
+
+A consumer is one worker of one rank. Each reads its own share of the stream's virtual shards; the
+states of all together can be redistributed to another number of consumers.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any, ClassVar, Protocol
+from copy import copy
+from typing import Any, ClassVar
 
-import pyarrow as pa
 from torch.utils.data import IterableDataset, get_worker_info
 
 from llmpipe.arguments import check_count
 from llmpipe.ledger import Ledger
 from llmpipe.sharding.world import World
-from llmpipe.streaming.partition import Lanes, Piece
-from llmpipe.streaming.state import Counts, State, check_made_with, check_pieces, collect
-from llmpipe.streaming.workers import Handover
+from llmpipe.streaming.partition import Partition
+from llmpipe.streaming.processor import Processor
+from llmpipe.streaming.state import (
+    Place,
+    State,
+    check_fingerprint,
+    check_spans,
+    check_stages,
+    collect,
+)
+from llmpipe.streaming.workers import WorkerState
+
+Made = tuple[dict, int]  # an item, and its size, of which only the reading knows what it counts
 
 
-class Lasting:
-    """The items of `iterator`, and then its error as often as one asks.
+class StreamIterator:
+    """One consumer's pass: items, each made before the one ahead of it is given out.
 
-    >>> lasting = Lasting(map(int, ["1", "x"]))
-    >>> for _ in range(3):
-    ...     try:
-    ...         print(next(lasting))
-    ...     except ValueError as error:
-    ...         print(error)
-    1
-    invalid literal for int() with base 10: 'x'
-    invalid literal for int() with base 10: 'x'
+    So the last one is known when it is given out, and its state is the end's. An error comes after
+    all items that were made before it, and as often as one asks: a loader that asks again would
+    take an end for the end of the data. `on_item` is called before each item.
+
+    A subclass makes the items (`_make`), hears of each that is out (`_give`) and that it was the
+    last (`_finish`), and knows its `place` in the stream.
     """
 
-    def __init__(self, iterator: Iterator[Any], error: Exception | None = None) -> None:
-        self._iterator, self._error = iterator, error
+    place: Place
 
-    def __iter__(self) -> Lasting:
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error, self._made, self._ahead = error, None, None
+        self.on_item: Callable[[], None] = lambda: None
+
+    def _make(self) -> Iterator[Made]:
+        return iter(())
+
+    def _give(self, size: int) -> None:
+        """An item of this size is out."""
+
+    def _finish(self) -> None:
+        """All are out: what was read after the last item is done with too."""
+
+    def __iter__(self) -> StreamIterator:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> dict:
+        if self._made is None:
+            self._made = self._make()
+            self._look_ahead()
+        self.on_item()
+        if self._ahead is None:
+            raise self._error or StopIteration
+        item, size = self._ahead
+        self._give(size)
+        self._look_ahead()
+        return item
+
+    def _look_ahead(self) -> None:
+        self._ahead = None
         if self._error:
-            raise self._error
+            return
         try:
-            return next(self._iterator)
+            self._ahead = next(self._made)
         except StopIteration:
-            raise
+            self._finish()
         except Exception as error:
             self._error = error
-            raise
 
 
-def failing(error: Exception) -> Lasting:
-    """An iterator that has nothing but an error."""
-    return Lasting(iter(()), error)
+class ResumableStream(IterableDataset):
+    """What streams of blocks and of labelled text share: shares, epochs, states and ledgers.
 
-
-class StatefulStream(IterableDataset):
-    """A stream that can tell where it stands, and go on from there.
-
-    A subclass gives the items, and keeps in `_state_here` what tells where its last pass is. It
-    says which lanes there are (`_lanes`), which of them a consumer begins with (`_beginning`), who
-    it is itself (`_world`), and how an account, of the class `counts`, becomes a ledger.
+    A subclass makes the iterator that goes on from a place in a partition (`_iterator`), and tells
+    what became of all that was read up to a place (`_ledger`); at the beginning that is `_nothing`.
     """
 
-    counts: ClassVar[type[Counts]] = Counts
+    kind: ClassVar[str]
 
-    def __init__(self, made_with: dict[str, Any], rank: int, world_size: int) -> None:
-        self.made_with, self.rank, self.world_size = made_with, rank, world_size
-        self._handover = Handover()
-        self._state_here: Callable[[], State] | None = None  # of the pass that was asked last
+    def __init__(
+        self,
+        processor: Processor,
+        *,
+        batch_size: int | None,
+        shuffle: bool,
+        seed: int,
+        rank: int,
+        world_size: int,
+        cycle_length: int = 1,
+    ) -> None:
+        if batch_size is not None:
+            check_count("batch_size", batch_size, 1)
+        check_count("seed", seed)
+        self.processor, self.batch_size = processor, batch_size
+        self.shuffle, self.seed, self.cycle_length = shuffle, seed, cycle_length
+        self._set_rank(rank, world_size)
+        self.fingerprint = {
+            "kind": self.kind,
+            **processor.fingerprint,
+            "shuffle": f"seed {seed}" if shuffle else None,
+        }
+        self._workers = WorkerState()
+        self._here: Callable[[], State] | None = None  # of the pass that was asked last
 
-    def _lanes(self, epoch: int) -> Lanes:
+    def _iterator(self, partition: Partition, place: Place) -> StreamIterator:
         raise NotImplementedError
 
-    def _beginning(self, world: World) -> tuple[list[Piece], Counts]:
-        raise NotImplementedError
-
-    def _world(self) -> World:
-        raise NotImplementedError
-
-    def _check_place(self, rank: int, world_size: int) -> None:
-        raise NotImplementedError
-
-    def _ledger(self, done: Any) -> Ledger:
+    def _ledger(self, place: Place) -> Ledger:
         raise NotImplementedError
 
     @property
+    def _nothing(self) -> Ledger:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[dict]:
+        # No generator: a state that was loaded is taken up now, not at the first item.
+        world = self._world()
+        try:
+            taken = self._workers.take(world, self._partition, self._nothing)
+        except ValueError as error:
+            if get_worker_info() is None:
+                raise
+            return StreamIterator(error)  # here a worker would die of it, and its words with it
+        epoch, place = taken or (self.epoch, self._beginning(world))
+        if epoch != self.epoch and not place.is_end:
+            # Told at the first item, for a StatefulDataLoader whose state is from the end of an
+            # epoch begins a pass with it only to begin another.
+            error = ValueError(
+                f"the state is in epoch {epoch}, but set_epoch({self.epoch}) was called: call "
+                f"set_epoch({epoch}), and load the state after it"
+            )
+            return StreamIterator(error)
+        iterator = self._iterator(self._partition(epoch), place)
+
+        def asked() -> None:
+            self._here = lambda: self._state_at(epoch, world, iterator.place)
+
+        asked()
+        iterator.on_item = asked
+        return iterator
+
+    @property
     def epoch(self) -> int:
-        return self._handover.epoch
+        return self._workers.epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next pass is, from 0; it reaches workers that are running already.
 
         Raises ValueError if that would drop a state which was loaded and is not yet gone on with.
         """
-        check_count("epoch", epoch, 0)
-        self._handover.set_epoch(epoch)
-        here = self._state_here and self._state_here()
-        if here and (here.epoch != epoch or not here.pieces):
-            self._state_here = None
+        check_count("epoch", epoch)
+        self._workers.set_epoch(epoch)
+        here = self._here and self._here()
+        if here and (here.epoch != epoch or here.place.is_end):
+            self._here = None
 
     def state_dict(self) -> dict:
         """Where the last pass stands, or where the next one begins: small, and fit for JSON.
@@ -109,20 +178,20 @@ class StatefulStream(IterableDataset):
         return self._state().to_dict()
 
     def _state(self) -> State:
-        waiting = self._handover.waiting
+        waiting = self._workers.waiting
         if waiting and len(waiting.states) > 1:
             raise ValueError("nothing is read since resume(): keep the states it was given")
         if waiting:
             return waiting.states[0]
-        if self._handover.workers_read:
+        if self._workers.workers_read:
             raise ValueError(
                 "workers of a DataLoader read this stream: use a StatefulDataLoader and its "
-                "state_dict(), whose accounts stream.total_ledger(state) adds up"
+                "state_dict(), whose ledgers stream.total_ledger(state) adds up"
             )
-        if self._state_here:
-            return self._state_here()
+        if self._here:
+            return self._here()
         world = self._world()
-        return self._state_at(self.epoch, world, *self._beginning(world))
+        return self._state_at(self.epoch, world, self._beginning(world))
 
     def load_state_dict(self, state: dict) -> None:
         """Let the next pass go on where `state` was taken, by the same worker of the same rank.
@@ -130,144 +199,58 @@ class StatefulStream(IterableDataset):
         After it comes the beginning again. For other numbers of ranks or workers see `resume`.
         Raises ValueError if the state is damaged, or naming both values of what differs.
         """
-        state = State.from_dict(state, self.counts)
-        self._check([state])
-        self._handover.load([state], anew=False)
+        found = State.from_dict(state, self.kind)
+        self._check([found])
+        self._workers.load([found], redistributes=False)
 
     def resume(self, states: Any, *, rank: int = 0, world_size: int = 1) -> Any:
         """The same stream on another number of ranks or workers, where all the old ones stood.
 
         `states` are those of all ranks, of streams or of `StatefulDataLoader`s. What they had left
-        is dealt anew: every remaining document is read once. As many consumers as before go on with
-        the very items that were due. The first consumer's ledger begins with all their accounts.
+        is redistributed: every remaining document is read once. As many consumers as before go on
+        with the very items that were due. The first consumer's ledger begins with all of theirs.
         Raises ValueError if a state is missing, or as `load_state_dict`.
         """
-        self._check_place(rank, world_size)
-        found = collect(states, self.counts)
+        found = collect(states, self.kind)
         self._check(found)
-        stream = object.__new__(type(self))
-        stream.__dict__ = {
-            **self.__dict__,
-            "_state_here": None,
-            "rank": rank,
-            "world_size": world_size,
-        }
-        stream._handover = Handover()
-        stream._handover.load(found, anew=True)
+        stream = copy(self)
+        stream._set_rank(rank, world_size)
+        stream._workers = WorkerState()
+        stream._workers.load(found, redistributes=True)
         return stream
 
     @property
     def ledger(self) -> Ledger:
-        """The account of all that this stream has given out in this epoch, to the last item.
+        """What became of all that this stream has read in this epoch, to the last item.
 
         Workers of a loader have their own, in their states: `total_ledger(loader.state_dict())`.
         """
-        return self._ledger(self._state().done)
+        return self._ledger(self._state().place)
 
     def total_ledger(self, states: Any) -> Ledger:
-        """The accounts of all consumers together; `states` as for `resume`."""
-        found = collect(states, self.counts)
-        return self._ledger(sum((state.done for state in found), self.counts()))
+        """The ledgers of all consumers together; `states` as for `resume`."""
+        places = [state.place for state in collect(states, self.kind)]
+        left = [span for place in places for span in place.left]
+        return self._ledger(Place(left, sum((place.done for place in places), self._nothing)))
 
-    def _state_at(self, epoch: int, world: World, pieces: list[Piece], done: Counts) -> State:
+    def _state_at(self, epoch: int, world: World, place: Place) -> State:
         index, number = world.consumer_index, world.num_consumers
-        return State(self.made_with, epoch, index, number, pieces, done)
+        return State(self.fingerprint, epoch, index, number, place)
 
     def _check(self, states: list[State]) -> None:
-        """Raise ValueError unless the states are of this stream, and of lanes that it has."""
-        check_made_with(states[0].made_with, self.made_with)
-        check_pieces(states, self._lanes(0).num_lanes)
+        """Raise ValueError unless the states are of this stream, and of shards that it has."""
+        check_fingerprint(states[0].fingerprint, self.fingerprint)
+        left = (span for state in states for span in state.place.left)
+        check_spans(left, self._partition(0).num_shards)
+        for state in states:
+            check_stages(state.place.done, self._nothing)
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_state_here": None}
+    def _beginning(self, world: World) -> Place:
+        return Place(self._partition(self.epoch).share(world), self._nothing)
 
-
-# mimalloc, Arrow's own pool, gives its pages back and takes new ones at every window. With the
-# system's a stream is 1.2 to 1.5 times as fast and holds 25 MB less. A variable of Arrow's decides.
-_is_default = pa.default_memory_pool().backend_name == "mimalloc"
-if _is_default and "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
-    pa.set_memory_pool(pa.system_memory_pool())
-
-
-class StreamPass(Protocol):
-    """One consumer's pass: items, each with a function that gives what is left and done after it.
-
-    At the end `done` counts all.
-    """
-
-    done: Counts
-
-    def given_out(self) -> Iterator[tuple[dict, Callable[[], tuple[list[Piece], Counts]]]]: ...
-
-
-class DealtStream(StatefulStream):
-    """A stream whose lanes are dealt to the workers of all ranks, and can be dealt again.
-
-    A subclass says what is done with the rows (`recipe`: its `parts`, and `made_with`, by which a
-    state knows it), makes a pass over pieces of lanes (`_pass`), and tells how its account, of the
-    class `counts`, becomes a ledger (`_ledger`).
-    """
-
-    def __init__(
-        self,
-        recipe: Any,
-        *,
-        batch_size: int | None,
-        shuffle: bool,
-        seed: int,
-        rank: int,
-        world_size: int,
-        num_piles: int = 1,
-    ) -> None:
-        if batch_size is not None:
-            check_count("batch_size", batch_size, 1)
-        check_count("seed", seed, 0)
-        self.recipe, self.batch_size = recipe, batch_size
-        self.shuffle, self.seed, self.num_piles = shuffle, seed, num_piles
-        self._check_place(rank, world_size)
-        made_with = {**recipe.made_with, "shuffle": f"seed {seed}" if shuffle else None}
-        super().__init__(made_with, rank, world_size)
-
-    def _pass(self, lanes: Lanes, pieces: list[Piece], done: Any) -> StreamPass:
-        raise NotImplementedError
-
-    def __iter__(self) -> Iterator[dict]:
-        # No generator: a state that was loaded is taken up now, not at the first block.
-        world = self._world()
-        try:
-            taken = self._handover.take(world, self._lanes)
-        except ValueError as error:
-            if get_worker_info() is None:
-                raise
-            return failing(error)  # here a worker would die of it, and its words with it
-        epoch, pieces, done = taken or (self.epoch, *self._beginning(world))
-        if pieces and epoch != self.epoch:
-            # Told at the first block, for a StatefulDataLoader whose state is from the end of an
-            # epoch begins a pass with it only to begin another.
-            return failing(
-                ValueError(
-                    f"the state is in epoch {epoch}, but set_epoch({self.epoch}) was called: call "
-                    f"set_epoch({epoch}), and load the state after it"
-                )
-            )
-        this_pass = self._pass(self._lanes(epoch), pieces, done)
-        state_at = partial(self._state_at, epoch, world)
-        self._state_here = partial(state_at, pieces, done)
-        return Lasting(self._items(this_pass, state_at))
-
-    def _items(self, this_pass: StreamPass, state_at: Callable[..., State]) -> Iterator[dict]:
-        for item, place in this_pass.given_out():
-            self._state_here = lambda place=place: state_at(*place())
-            yield item
-        self._state_here = partial(state_at, [], this_pass.done)
-
-    def _beginning(self, world: World) -> tuple[list[Piece], Counts]:
-        return self._lanes(self.epoch).share(world), self.counts()
-
-    def _lanes(self, epoch: int) -> Lanes:
-        return Lanes(
-            tuple(self.recipe.parts.weights), self.shuffle, self.seed, epoch, self.num_piles
-        )
+    def _partition(self, epoch: int) -> Partition:
+        weights = tuple(self.processor.parts.weights)
+        return Partition(weights, self.shuffle, self.seed, epoch, self.cycle_length)
 
     def _world(self) -> World:
         worker = get_worker_info()
@@ -275,13 +258,17 @@ class DealtStream(StatefulStream):
             return World(self.rank, self.world_size)
         return World(self.rank, self.world_size, worker.id, worker.num_workers)
 
-    def _check_place(self, rank: int, world_size: int) -> None:
-        """Raise unless `rank` is one of `world_size`, and nothing would be dealt twice."""
+    def _set_rank(self, rank: int, world_size: int) -> None:
+        """Raises ValueError unless `rank` is one of `world_size`, and nothing is shared twice."""
         World(rank, world_size)
-        share_of = getattr(self.recipe.parts, "world", None)
+        share_of = getattr(self.processor.parts, "world", None)
         if share_of and world_size > 1:
             raise ValueError(
                 f"the documents are the share of rank {share_of.rank} of {share_of.world_size} "
                 "already: leave rank and world_size of the stream as they are, or give it the "
                 "source"
             )
+        self.rank, self.world_size = rank, world_size
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_here": None}

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.utils.data import get_worker_info
 
+from llmpipe.ledger import Ledger
 from llmpipe.sharding.world import World
-from llmpipe.streaming.partition import Lanes, Piece
-from llmpipe.streaming.state import Counts, Loaded, State
+from llmpipe.streaming.partition import Partition
+from llmpipe.streaming.state import Loaded, Place, State
 
 MAX_WORKERS = 1024  # of one loader; each has a mark of its own
 # Places in the shared memory: the epoch; whether `set_epoch` chose it; how often a state was
@@ -23,7 +24,7 @@ MAX_WORKERS = 1024  # of one loader; each has a mark of its own
 EPOCH, CHOSEN, LOADS, TAKEN_BY, PASSES, MARKS = range(6)
 
 
-class Handover:
+class WorkerState:
     """The epoch of the next pass, and the states that it goes on from, if some were loaded."""
 
     def __init__(self) -> None:
@@ -59,9 +60,9 @@ class Handover:
         self._shared[EPOCH], self._shared[CHOSEN] = epoch, 1
         self._num_passes = int(self._shared[PASSES])
 
-    def load(self, states: list[State], anew: bool) -> None:
+    def load(self, states: list[State], redistributes: bool) -> None:
         """Let the next pass go on from `states`, in their epoch unless `set_epoch` chose one."""
-        loaded = Loaded(states, anew, os.getpid())
+        loaded = Loaded(states, redistributes, os.getpid())
         if not self._shared[CHOSEN]:
             self._shared[EPOCH] = loaded.epoch
         self._loaded = loaded
@@ -72,12 +73,12 @@ class Handover:
             self._num_passes = int(self._shared[PASSES])
 
     def take(
-        self, world: World, lanes_of: Callable[[int], Lanes]
-    ) -> tuple[int, list[Piece], Counts] | None:
-        """The epoch, what is left and what is done for one consumer; None to begin anew.
+        self, world: World, partition_of: Callable[[int], Partition], nothing: Ledger
+    ) -> tuple[int, Place] | None:
+        """The epoch and the place from which one consumer goes on; None to begin anew.
 
-        `lanes_of(epoch)` gives the lanes. Raises ValueError for a state of another consumer, which
-        goes on waiting, and in workers that began before it was loaded.
+        `partition_of(epoch)` gives the virtual shards. Raises ValueError for a state of another
+        consumer, which goes on waiting, and in workers that began before it was loaded.
         """
         worker = get_worker_info()
         if worker and int(self._shared[LOADS]) != self._num_loads:
@@ -88,7 +89,8 @@ class Handover:
         loaded = self.waiting
         if loaded and worker and loaded.process != os.getpid() and not self._is_first(worker):
             loaded = None
-        share = loaded and (loaded.epoch, *loaded.share(world, lanes_of(loaded.epoch)))
+        epoch = loaded.epoch if loaded else self.epoch
+        place = loaded and loaded.place(world, partition_of(epoch), nothing)
         if worker:
             self._shared[PASSES] += 1
         if loaded and worker and loaded.process != os.getpid():
@@ -98,12 +100,12 @@ class Handover:
             self._shared[TAKEN_BY] = int(loaded is not None)
             self._num_passes = int(self._shared[PASSES])
         self._loaded = None
-        return share
+        return place and (epoch, place)
 
     def _is_first(self, worker: object) -> bool:
         """Whether a state that the parent had loaded is for this pass of its workers.
 
-        The parent hands it on with every pass. A pass is known by the seed and the number of its
+        The parent passes it on at every pass. A pass is known by the seed and the number of its
         workers; who seeds all passes alike is known by the marks.
         """
         if worker.id >= MAX_WORKERS:

@@ -260,3 +260,9 @@ def load_tokenizer(name: str | Path, *, split_special_tokens: bool = True) -> To
         f"(digest {tokenizer.digest[:12]}, expected {known[:12]}): it is damaged or another's; "
         "fetch it again"
     )
+
+
+def pad_id(tokenizer: Any) -> int:
+    """The id to pad with; any would do, since padding is masked by its place."""
+    pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(pad for pad in pads if pad is not None)

@@ -117,6 +117,7 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
     """
     from llmpipe import BlockStream, QualityFilter
     from llmpipe.launching.distributed import Evened, padding_batch, torch_vote
+    from llmpipe.tokenization.tokenizer import pad_id
 
     share = settings.share(world)
     stream = BlockStream(
@@ -127,7 +128,7 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
         batch_size=settings.batch_size,
         remainder="pad" if settings.uneven == "pad" else "drop",
     )
-    padding = padding_batch(settings.batch_size, settings.block_size, stream.recipe.pad_id)
+    padding = padding_batch(settings.batch_size, settings.block_size, pad_id(settings.tokenizer))
     with settings.group(world):
         batches = Evened(stream, settings.uneven, torch_vote, padding, world.world_size)
         figures = go_through(batches, send, settings.max_batches, share, "ids", _num_ids)
@@ -170,7 +171,7 @@ def trace(world: World, send: Callable, settings: Settings) -> dict:
     Beside them `ids` in batches, `rows_read` and `bytes_read`.
     """
     from llmpipe import QualityFilter, RollingBuffer
-    from llmpipe.streaming.block_stream import items
+    from llmpipe.streaming.block_stream import make_batches
 
     spans: list[tuple[str, float, float]] = []
 
@@ -190,7 +191,7 @@ def trace(world: World, send: Callable, settings: Settings) -> dict:
         tokens = settings.tokenizer.encode(quality(table)[0]["text"])
         spans.append(("tokenize", begin, time.monotonic()))
         begin = time.monotonic()
-        for batch in items(buffer.push(tokens.ids), settings.batch_size):
+        for batch in make_batches(buffer.push(tokens.ids), settings.batch_size):
             ids += batch["input_ids"].numel()
         spans.append(("yield", begin, time.monotonic()))
     figures = {"ids": ids, "rows_read": share.rows_read, "bytes_read": share.bytes_read}

@@ -3,8 +3,9 @@
 `python -m llmpipe.classroom.server.train_tokenizers OUTPUT_FOLDER`.
 
 They stand in for GPT-2's and DistilBERT's where there is no network, are laid out as those are, and
-have 8,192 ids each instead of 50,257 and 30,522. The files in `llmpipe/sample/data/tokenizers` came from
-here: training the byte-level BPE again gives the same file, training the WordPiece another one
+have 8,192 ids each instead of 50,257 and 30,522. The files in `llmpipe/sample/data/tokenizers`
+came from here: training the byte-level BPE again gives the same file, training the WordPiece
+another one
 each time, which is why the files are kept.
 """
 

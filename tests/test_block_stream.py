@@ -226,10 +226,28 @@ def test_real_workers_read_every_row_of_every_kind_of_source_once(kind, num_work
     assert ledger["filter", "documents"].num_in == count
     assert ledger["chunk", "ids"].dropped == {"remainder": 0}
     workers = loader.state_dict().get("_snapshot", {}).get("_worker_snapshots", {})
-    assert all(worker["dataset_state"]["done"]["rows"] for worker in workers.values())
+    assert all(worker["dataset_state"]["done"][0]["num_in"] for worker in workers.values())
 
 
-def test_num_rows_is_the_beginning_of_the_source_however_it_is_dealt(parquet):
+@pytest.mark.parametrize(("num_rows", "batch_size"), [(2000, 1), (2000, 4), (4358, 8)])
+def test_what_follows_the_last_batch_belongs_to_its_state(num_rows, batch_size):
+    """Rows that were read after it, or whose ids are dropped, would be in no worker's ledger."""
+    lengths = [3] * (num_rows - 30) + [0] * 29 + [4]
+    data = Dataset.from_dict({"text": numbered(lengths)})
+    stream = number_stream(data, 128, batch_size=batch_size)
+    loader = StatefulDataLoader(stream, batch_size=None, num_workers=1)
+    num_blocks = sum(len(batch["input_ids"]) for batch in loader)
+    ledger = stream.total_ledger(loader.state_dict())
+    assert (num_blocks, sum(lengths) - 128 * num_blocks) == (
+        sum(lengths) // 128,
+        sum(lengths) % 128,
+    )
+    assert ledger["filter", "documents"].num_out == num_rows
+    assert ledger["chunk", "ids"].dropped == {"remainder": sum(lengths) % 128}
+    assert ledger["chunk", "ids"].num_out == 128 * num_blocks
+
+
+def test_num_rows_is_the_beginning_of_the_source_however_it_is_divided(parquet):
     source, _ = parquet
     beginning = source.load("train", num_rows=95)["text"]
     expected = sorted(int(number) for text in beginning for number in text.split())
@@ -364,7 +382,7 @@ def test_a_state_is_a_copy_that_later_blocks_do_not_change(parquet):
         kept.append((state, json.dumps(state)))
     assert len(kept) > 100
     assert all(json.dumps(state) == text for state, text in kept)
-    kept[0][0]["made_with"]["block_size"] = 0
+    kept[0][0]["fingerprint"]["block_size"] = 0
     kept[0][0]["left"].clear()
     stream.load_state_dict(kept[1][0])
 
@@ -698,10 +716,13 @@ def test_states_after_resume_are_those_of_all_consumers_again(parquet, num_worke
         ({"batch_size": 0}, "batch_size must be 1 or more, got 0"),
         ({"num_rows": -1}, "num_rows must be 0 or more, got -1"),
         ({"seed": -1}, "seed must be 0 or more"),
-        ({"separator": NUM_IDS}, r"separator must be an id in \[0, 1000000\), got 1000000"),
+        ({"separator": NUM_IDS}, r"separator must be in \[0, 1000000\), got 1000000"),
         ({"remainder": "keep"}, "remainder must be 'drop' or 'pad', got 'keep'"),
         ({"rank": 2, "world_size": 2}, r"rank must be in \[0, 2\), got 2"),
-        ({"filter": QualityFilter(column="review")}, "reads column 'review', the stream 'text'"),
+        (
+            {"filter": QualityFilter(text_column="review")},
+            "reads column 'review', the stream 'text'",
+        ),
         ({"filter": QualityFilter(drop_duplicates=True)}, "drop duplicates before"),
     ],
 )
@@ -737,7 +758,7 @@ def test_rows_that_are_not_text_are_named():
         read({"text": [1, 2]}, block_size=1)
     with pytest.raises(KeyError, match=r"no column 'text'; there are \['review'\]"):
         read({"review": ["1"]}, block_size=1)
-    read({"review": ["1"]}, block_size=1, column="review")
+    read({"review": ["1"]}, block_size=1, text_column="review")
 
 
 def test_broken_utf_8_is_named(tmp_path):

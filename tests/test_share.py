@@ -258,12 +258,14 @@ def test_a_stream_of_a_share_resumes_and_its_state_is_for_no_other(strategy):
 def test_a_share_is_not_dealt_to_ranks_again():
     share = Share(FewParts([3]), World(1, 4))
     with pytest.raises(ValueError, match="the share of rank 1 of 4 already"):
-        BlockStream(share, load_tokenizer("gpt2"), column="n", rank=1, world_size=4)
+        BlockStream(share, load_tokenizer("gpt2"), text_column="n", rank=1, world_size=4)
 
 
 def test_what_a_share_cannot_be_made_of_is_refused():
     parts = FewParts([3])
-    with pytest.raises(ValueError, match="one of rows, batches, parts, contiguous, got 'row'"):
+    with pytest.raises(
+        ValueError, match="strategy must be 'rows', 'batches', 'parts' or 'contiguous', got 'row'"
+    ):
         Share(parts, World(), "row")
     with pytest.raises(ValueError, match="num_rows is for what is not yet in parts"):
         BlockStream(Share(parts, World()), load_tokenizer("gpt2"), num_rows=2)

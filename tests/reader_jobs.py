@@ -1,6 +1,6 @@
 """Jobs of test_stream_faults.py that need a process of their own, since they kill, stop or starve.
 
-`python stream_fault_jobs.py JOB ARGUMENT...` prints one line of JSON.
+`python reader_jobs.py JOB ARGUMENT...` prints one line of JSON.
 """
 
 from __future__ import annotations

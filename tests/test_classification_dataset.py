@@ -92,7 +92,7 @@ def test_all_of_imdb_equals_transformers_padded_to_the_longest(imdb, distilbert,
 
 
 def test_a_stream_of_imdb_in_its_order_gives_the_batches_of_the_data_set(distilbert, whole):
-    stream = ClassificationStream(open_source("imdb"), distilbert, batch_size=32, mix=1)
+    stream = ClassificationStream(open_source("imdb"), distilbert, batch_size=32, cycle_length=1)
     with pytest.warns(RuntimeWarning, match="all 992 labels of the first rows"):
         batches = list(stream)
     due = DataLoader(whole, batch_size=32, collate_fn=collate)
@@ -197,7 +197,7 @@ def test_the_ledger_counts_labels_and_what_was_cut():
     assert label_counts(ledger) == {0: 1, 1: 1, 2: 2}
     assert dataset.num_labels == 3
     assert truncation_ratio(ledger) == 0.5
-    assert ledger["tokenize", "ids"].added == {"text": 33, "control": 8}
+    assert ledger["tokenize", "ids"].added == {"text": 33, "special": 8}
     assert ledger["truncate", "ids"].dropped == {"too_long": 3 + 14}
     batches = list(DataLoader(dataset, batch_size=2, collate_fn=collate))
     whole = (ledger + batch_ledger(batches)).check()
@@ -361,7 +361,7 @@ def test_trainer_takes_data_sets_and_streams_as_they_are(kind, tmp_path):
     padding = "longest" if kind.endswith("longest") else "max_length"
     collator = None
     if kind.startswith("stream"):
-        train = review_stream(data, padding=padding, mix=1)
+        train = review_stream(data, padding=padding, cycle_length=1)
         if padding == "longest":
             collator = DataCollatorWithPadding(load_tokenizer("distilbert").to_transformers())
     else:
@@ -501,7 +501,11 @@ def test_what_is_no_split_of_labelled_documents_is_refused():
     [
         ({"max_length": 2}, ValueError, r"must be 3 or more, got 2: \[CLS\] and \[SEP\] take 2 pl"),
         ({"max_length": 2.5}, TypeError, "max_length must be an integer, got 2.5"),
-        ({"padding": "buckets"}, ValueError, "for buckets take 'longest' and a BucketBatchSampler"),
+        (
+            {"padding": "buckets"},
+            ValueError,
+            "padding must be 'max_length' or 'longest', got 'buckets'",
+        ),
         ({"padding": None}, ValueError, "padding must be 'max_length' or 'longest', got None"),
         ({"num_labels": True}, TypeError, "num_labels must be an integer, got True"),
         ({"rank": 3, "world_size": 2}, ValueError, r"rank must be in \[0, 2\), got 3"),

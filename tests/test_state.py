@@ -9,7 +9,8 @@ from stream_tools import NumberTokenizer, number_stream, numbered, run
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from llmpipe import BlockStream, QualityFilter, load_tokenizer, open_source
-from llmpipe.streaming.state import read_state, save_state
+from llmpipe.streaming.partition import Span
+from llmpipe.streaming.state import FORMAT, read_state, save_state
 
 
 def dataset(count=20, length=5):
@@ -94,7 +95,7 @@ def test_a_data_set_of_other_text_is_refused():
         number_stream(other, 4).load_state_dict(state)
 
 
-def test_a_stream_that_was_changed_since_is_noticed_at_the_row_of_the_state():
+def test_a_stream_that_was_changed_since_is_noticed_at_the_window_of_the_state():
     texts = numbered([5] * 20)
 
     def stream_of(texts):
@@ -105,7 +106,7 @@ def test_a_stream_that_was_changed_since_is_noticed_at_the_row_of_the_state():
     for changed in (["1 2 3", *texts], texts[:3]):
         stream = stream_of(changed)
         stream.load_state_dict(state)
-        with pytest.raises(ValueError, match="is not the one that the state was saved at"):
+        with pytest.raises(ValueError, match="is not the one that the state was saved in"):
             list(stream)
 
 
@@ -157,26 +158,40 @@ def corruptions(state):
     """Each way to damage one field of a state."""
     for name in state:
         yield f"no {name}", {key: value for key, value in state.items() if key != name}
-        if name != "made_with":
+        if name != "fingerprint":
             yield f"{name} is text", {**state, name: "x"}
             yield f"{name} is None", {**state, name: None}
     yield "another format", {**state, "format": 99}
     yield "negative epoch", {**state, "epoch": -1}
     yield "consumer out of range", {**state, "consumer": [4, 4]}
-    for index in range(4):
+    for index in range(7):
         changed = copy.deepcopy(state)
         changed["left"][0][index] = -1
         yield f"left {index} negative", changed
         changed = copy.deepcopy(state)
         changed["left"][0][index] = 1.5
         yield f"left {index} no integer", changed
-    yield "empty piece", {**state, "left": [[5, 5, 0, 0, ""]]}
-    yield "lanes that are not there", {**state, "left": [[0, 10**6, 0, 0, ""]]}
-    yield "a lane twice", {**state, "left": [[0, 9, 0, 0, ""], [8, 20, 0, 0, ""]]}
-    yield "ids of no known text", {**state, "left": [[0, 9, 0, 3, ""]]}
-    yield "made with a list", {**state, "made_with": [1]}
-    yield "made with nothing", {**state, "made_with": None}
-    yield "too many", {**state, "done": {**state["done"], "more": 1}}
+    for what, *spans in (
+        ("empty span", Span(5, 5)),
+        ("no window", Span(0, 9, 3, 3)),
+        ("shards that are not there", Span(0, 10**6)),
+        ("a shard twice", Span(0, 9), Span(8, 20)),
+        ("a window twice", Span(0, 9, 1, 3), Span(8, 20, 2)),
+        ("ids of no known text", Span(0, 9, skip=3)),
+    ):
+        yield what, {**state, "left": [list(span) for span in spans]}
+    yield "fingerprint a list", {**state, "fingerprint": [1]}
+    yield "no fingerprint", {**state, "fingerprint": None}
+    for number, entry in enumerate(state["done"]):
+        for changed in (
+            {**entry, "more": 1},
+            {**entry, "num_in": -1},
+            {**entry, "num_in": "x"},
+            {},
+        ):
+            done = [*state["done"][:number], changed, *state["done"][number + 1 :]]
+            yield f"entry {number}: {changed}", {**state, "done": done}
+    yield "no entries", {**state, "done": []}
     yield "a list", [1]
     yield "nothing", None
 
@@ -192,6 +207,11 @@ def test_a_damaged_state_is_refused_whatever_is_wrong_with_it(state):
             tried.append(what)
     assert len(tried) > 50
     stream.load_state_dict(state)
+
+
+def test_a_state_of_another_format_is_refused_naming_both(state):
+    with pytest.raises(ValueError, match=f"format 1, this llmpipe reads {FORMAT}"):
+        number_stream(dataset(), 4).load_state_dict({**state, "format": 1})
 
 
 # In a file
