@@ -13,22 +13,28 @@ from importlib import import_module
 from typing import Any
 
 # Names are imported when they are asked for: `import llmpipe` stays fast in every new process.
-_HOMES = {
-    "BlockDataset": "chunking.dataset",
-    "BlockStream": "streaming.block_stream",
-    "BucketBatchSampler": "classification.dataset",
-    "ClassificationDataset": "classification.dataset",
-    "ClassificationStream": "classification.stream",
-    "Ledger": "ledger",
-    "QualityFilter": "filtering",
-    "RollingBuffer": "chunking.blocks",
-    "Share": "sharding.share",
-    "World": "sharding.world",
-    "chunk": "chunking.blocks",
-    "load_tokenizer": "tokenization.tokenizer",
-    "open_source": "sources.source",
-    "run_ranks": "launching.launch",
+_NAMES = {
+    "ledger": ["Entry", "Ledger"],
+    "metrics": ["card", "table", "usable_cores"],
+    "sources.source": ["open_source"],
+    "sources.parts": ["parts_of"],
+    "filtering": ["QualityFilter"],
+    "tokenization.tokenizer": ["load_tokenizer"],
+    "chunking.blocks": ["RollingBuffer", "chunk"],
+    "chunking.dataset": ["BlockDataset"],
+    "sharding.world": ["World"],
+    "sharding.share": ["STRATEGIES", "Share"],
+    "streaming.block_stream": ["BlockStream"],
+    "streaming.reader": ["SourceError"],
+    "streaming.state": ["read_state", "save_state"],
+    "classification.dataset": ["BucketBatchSampler", "ClassificationDataset"],
+    "classification.labels": ["batch_ledger", "label_counts", "padding_ratio", "truncation_ratio"],
+    "classification.stream": ["ClassificationStream"],
+    "launching.launch": ["RankError", "run_ranks"],
+    "launching.start": ["start_fork_server"],
+    "launching.distributed": ["UNEVEN", "EvenBatches", "meeting_point", "process_group"],
 }
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)
 
 logging.getLogger("llmpipe").addHandler(logging.NullHandler())

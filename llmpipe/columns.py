@@ -1,14 +1,16 @@
-"""What counts as a column of text: turned into Arrow strings, or one error that names the row."""
+"""Columns of text as Arrow strings, or one error that names the row; tables read in windows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from itertools import pairwise
-from typing import Any
+from itertools import chain, pairwise
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+WINDOW_ROWS = 1000  # as many as `datasets` puts into a row group
 
 
 def text_column(texts: Any, name: str = "text", first_row: int = 0) -> pa.ChunkedArray:
@@ -150,3 +152,37 @@ def slices(texts: pa.ChunkedArray, num_bytes: int) -> Iterator[tuple[int, int]]:
         cuts = np.flatnonzero(np.diff((ends - 1) // num_bytes)) + 1
         bounds = [0, *cuts.tolist(), len(texts)]
     yield from (pair for pair in pairwise(bounds) if pair[0] < pair[1])
+
+
+def exact_windows(tables: Any, first_window: int = 0) -> Iterator[pa.Table]:
+    """Cut tables of any lengths into windows of `WINDOW_ROWS` rows, without those before the first.
+
+    >>> [t.num_rows for t in exact_windows([pa.table({"text": ["a"] * 1700})] * 2, first_window=1)]
+    [1000, 1000, 400]
+    """
+    skip, waiting = first_window * WINDOW_ROWS, []
+    for table in chain(tables, [None]):
+        if table is not None:
+            skipped = min(skip, table.num_rows)
+            skip -= skipped
+            waiting.append(table.slice(skipped))
+        ready = sum(each.num_rows for each in waiting)
+        if ready >= WINDOW_ROWS or (table is None and ready):
+            whole = pa.concat_tables(waiting) if len(waiting) > 1 else waiting[0]
+            cut = ready if table is None else ready // WINDOW_ROWS * WINDOW_ROWS
+            for start in range(0, cut, WINDOW_ROWS):
+                yield whole.slice(start, WINDOW_ROWS)
+            waiting = [whole.slice(cut)]
+
+
+class Parts(Protocol):
+    """`windows` yields tables of `columns`; `identity` tells other data apart in a saved state.
+
+    `weights` are numbers of 1 or more, one a part, by which they are dealt: if `counted` its rows.
+    """
+
+    weights: list[int]
+    counted: bool
+    identity: str
+
+    def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]: ...

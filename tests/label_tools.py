@@ -17,7 +17,7 @@ class NumberedTokenizer:
     """Words to their numbers, between two control ids: "r7 x x" is review 7 with three ids."""
 
     name, digest, split_special_tokens = "numbered", "0" * 64, True
-    vocab_size, pad_token_id, eos_token_id = 100_000, 0, None
+    vocab_size, pad_id = 100_000, 0
 
     def __init__(self):
         self.control_ids = {"[CLS]": FIRST, "[SEP]": LAST, "[PAD]": 0}

@@ -19,7 +19,7 @@ class NumberTokenizer:
     """Text of whole numbers to those numbers: an id that occurs twice was read twice."""
 
     name, digest, split_special_tokens = "numbers", "0" * 64, True
-    vocab_size, pad_token_id, eos_token_id = NUM_IDS, None, NUM_IDS - 1
+    vocab_size, pad_id = NUM_IDS, NUM_IDS - 1
 
     def encode(self, texts):
         rows = [list(map(int, text.split())) for text in text_column(texts).to_pylist()]

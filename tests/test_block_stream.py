@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from llmpipe import BlockStream, QualityFilter, chunk, load_tokenizer, open_source
+from llmpipe.columns import WINDOW_ROWS
 from llmpipe.ledger import Ledger
-from llmpipe.sources.parts import WINDOW_ROWS
 
 LENGTHS = st.lists(st.integers(0, 11), max_size=40)
 WORLDS = range(1, 6)

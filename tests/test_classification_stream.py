@@ -226,7 +226,7 @@ def test_resumed_at_every_batch_it_gives_the_very_suffix(
 ):
     """Over row groups of unequal length, so that spans end in the middle of a round."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("sources.parts", "streaming.reader"):
+        for module in ("columns", "sources.parts", "streaming.reader"):
             patch.setattr(f"llmpipe.{module}.WINDOW_ROWS", window_rows)
         patch.setattr("llmpipe.classification.stream.GROUP_ROWS", group_rows)
         options = {"padding": padding, "batch_size": batch_size, "shuffle": shuffle}

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmpipe import open_source
-from llmpipe.sources.parts import WINDOW_ROWS, ParquetParts, exact_windows, parts_of
+from llmpipe.columns import WINDOW_ROWS, exact_windows
+from llmpipe.sources.parts import ParquetParts, parts_of
 
 ROWS = [f"row {number}" for number in range(5300)]
 

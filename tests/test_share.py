@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from llmpipe import BlockStream, QualityFilter, Share, World, load_tokenizer, open_source
+from llmpipe.columns import WINDOW_ROWS, exact_windows
 from llmpipe.sharding.share import STRATEGIES
-from llmpipe.sources.parts import WINDOW_ROWS, exact_windows, parts_of
+from llmpipe.sources.parts import parts_of
 
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 

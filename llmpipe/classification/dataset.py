@@ -14,10 +14,9 @@ from llmpipe.arguments import check_choice, check_count
 from llmpipe.chunking.dataset import BatchRows, collate
 from llmpipe.classification.encoding import Encoder, Rows, batches_in_order, by_length, sizes_of
 from llmpipe.classification.labels import HINT, known_num_labels, label_column, warn_of_one_class
-from llmpipe.columns import require_column, whole_text
+from llmpipe.columns import WINDOW_ROWS, require_column, whole_text
 from llmpipe.ledger import Ledger
 from llmpipe.sharding.world import World, round_robin
-from llmpipe.sources.parts import WINDOW_ROWS
 from llmpipe.streaming.partition import permutation
 
 GROUP_BATCHES = 50  # sorted by length among themselves: more leave less padding and less chance

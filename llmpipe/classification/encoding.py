@@ -16,7 +16,6 @@ from llmpipe.arguments import check_count
 from llmpipe.classification.labels import label_ledger
 from llmpipe.columns import slices
 from llmpipe.ledger import Ledger
-from llmpipe.tokenization.tokenizer import pad_id
 
 
 def truncated(
@@ -197,9 +196,7 @@ class Encoder:
                 f"{num_special} places, and a review needs one for its text"
             )
         dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-        return cls(
-            tokenizer, max_length, num_special, num_special - first, dtype, pad_id(tokenizer)
-        )
+        return cls(tokenizer, max_length, num_special, num_special - first, dtype, tokenizer.pad_id)
 
     def rows(self, texts: pa.ChunkedArray, labels: pa.ChunkedArray) -> Rows:
         """The rows of one window of checked columns."""

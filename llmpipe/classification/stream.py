@@ -28,9 +28,8 @@ from llmpipe.classification.encoding import (
 )
 from llmpipe.classification.interleave import Turns, interleaved
 from llmpipe.classification.labels import HINT, known_num_labels, label_column, warn_of_one_class
-from llmpipe.columns import require_column, whole_text
+from llmpipe.columns import WINDOW_ROWS, require_column, whole_text
 from llmpipe.ledger import Ledger
-from llmpipe.sources.parts import WINDOW_ROWS
 from llmpipe.streaming.partition import PER_PART, Partition, Span
 from llmpipe.streaming.processor import Processor
 from llmpipe.streaming.reader import Check

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from llmpipe.arguments import check_choice
+from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows
 from llmpipe.sharding.world import World, contiguous, round_robin
-from llmpipe.sources.parts import WINDOW_ROWS, Parts, exact_windows
 
 STRATEGIES = ("rows", "batches", "parts", "contiguous")
 

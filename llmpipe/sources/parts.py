@@ -7,35 +7,20 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmpipe import sample
-from llmpipe.columns import require_column
+from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows, require_column
 
-WINDOW_ROWS = 1000  # as many as `datasets` puts into a row group
 IDENTITY_BYTES = 65_536  # of a Parquet file's end, where its index of all pages stands
 
 
 class NoColumnError(KeyError):
     """The source is well, but has no such column; a KeyError of the source's own is none."""
-
-
-class Parts(Protocol):
-    """`windows` yields tables of `columns`; `identity` tells other data apart in a saved state.
-
-    `weights` are numbers of 1 or more, one a part, by which they are dealt: if `counted` its rows.
-    """
-
-    weights: list[int]
-    counted: bool
-    identity: str
-
-    def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]: ...
 
 
 class ParquetParts:
@@ -116,27 +101,6 @@ class SampleParts:
         table = sample.lane(self._corpus, self._split, self._num_rows, part)
         check_columns(table, columns)
         yield from exact_windows([table.select(columns)], first_window)
-
-
-def exact_windows(tables: Any, first_window: int = 0) -> Iterator[pa.Table]:
-    """Cut tables of any lengths into windows of `WINDOW_ROWS` rows, without those before the first.
-
-    >>> [t.num_rows for t in exact_windows([pa.table({"text": ["a"] * 1700})] * 2, first_window=1)]
-    [1000, 1000, 400]
-    """
-    skip, waiting = first_window * WINDOW_ROWS, []
-    for table in chain(tables, [None]):
-        if table is not None:
-            skipped = min(skip, table.num_rows)
-            skip -= skipped
-            waiting.append(table.slice(skipped))
-        ready = sum(each.num_rows for each in waiting)
-        if ready >= WINDOW_ROWS or (table is None and ready):
-            whole = pa.concat_tables(waiting) if len(waiting) > 1 else waiting[0]
-            cut = ready if table is None else ready // WINDOW_ROWS * WINDOW_ROWS
-            for start in range(0, cut, WINDOW_ROWS):
-                yield whole.slice(start, WINDOW_ROWS)
-            waiting = [whole.slice(cut)]
 
 
 def check_columns(table: Any, columns: Iterable[str]) -> None:
@@ -235,12 +199,14 @@ def _beginning(file: Path) -> bytes:
         return f"{file.name} ".encode() + opened.read(BEGINNING_BYTES)
 
 
-def parts_of(dataset: Any, num_rows: int | None = None) -> Parts:
-    """The parts of a user's own `Dataset` or `IterableDataset` of `datasets`.
+def parts_of(dataset: Any, num_rows: int | None = None, split: str = "train") -> Parts:
+    """The parts of a split of a source, or of a user's own `Dataset` or `IterableDataset`.
 
     What is in parts already, such as one rank's `Share`, is taken as it is. Raises TypeError for
     anything else, ValueError for `num_rows` of parts.
     """
+    if hasattr(dataset, "origin"):
+        return dataset.parts(split, num_rows)
     if hasattr(dataset, "windows"):
         if num_rows is not None:
             raise ValueError("num_rows is for what is not yet in parts: give it to source.parts")

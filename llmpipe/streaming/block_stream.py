@@ -29,7 +29,6 @@ from llmpipe.streaming.reader import Window
 from llmpipe.streaming.resumable import Made, ResumableStream, StreamIterator
 from llmpipe.streaming.state import Place
 from llmpipe.streaming.workers import to_send
-from llmpipe.tokenization.tokenizer import pad_id
 
 # Tokenized at a time: a window of long documents must not fill the memory with its ids.
 SLICE_BYTES = 2**20
@@ -185,7 +184,7 @@ class BlockIterator(StreamIterator):
             yield from self._items(blocks[:ready])
             waiting = blocks[ready:].copy()  # and not a view that keeps a whole slice
         num_left = len(self._buffer.remainder)
-        last = self._buffer.finish(self.stream.remainder, pad_id(self.stream.processor.tokenizer))
+        last = self._buffer.finish(self.stream.remainder, self.stream.processor.tokenizer.pad_id)
         yield from self._items(np.concatenate((waiting, last)), last.size and last.size - num_left)
 
     def _blocks(self) -> Iterator[np.ndarray]:

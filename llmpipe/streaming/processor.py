@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from llmpipe.arguments import check_count
+from llmpipe.columns import Parts
 from llmpipe.filtering import QualityFilter, Rule, judge
-from llmpipe.sources.parts import Parts, parts_of
-from llmpipe.sources.source import Source
+from llmpipe.sources.parts import parts_of
 from llmpipe.streaming.partition import Partition
 from llmpipe.streaming.reader import Check, Reader
 
@@ -57,8 +57,7 @@ class Processor:
             check_count("num_rows", num_rows)
         if separator is not None:
             check_count("separator", separator, 0, tokenizer.vocab_size)
-        is_source = isinstance(documents, Source)
-        parts = documents.parts(split, num_rows) if is_source else parts_of(documents, num_rows)
+        parts, is_source = parts_of(documents, num_rows, split), hasattr(documents, "origin")
         fingerprint = {
             "source": f"{documents}, {split}" if is_source else type(documents).__name__,
             "data": f"{len(parts.weights)} parts, {parts.identity}",

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from llmpipe.sources.parts import WINDOW_ROWS, NoColumnError, Parts
+from llmpipe.columns import WINDOW_ROWS, Parts
+from llmpipe.sources.parts import NoColumnError
 from llmpipe.streaming.partition import PER_PART, Partition, Span
 
 Check = Callable[[Any, str, int], pa.ChunkedArray]  # of a column, its name, its first row's number

@@ -202,6 +202,12 @@ class Tokenizer:
             self._decoder = Reference.from_file(str(self.folder / "tokenizer.json"))
         return self._decoder.decode(np.asarray(ids).tolist(), skip_special_tokens=False)
 
+    @property
+    def pad_id(self) -> int:
+        """The id to pad with; any would do, since padding is masked by its place."""
+        pads = (self.pad_token_id, self.eos_token_id, 0)
+        return next(pad for pad in pads if pad is not None)
+
     def to_transformers(self) -> Any:
         """The same vocabulary as a tokenizer of `transformers`."""
         from transformers import AutoTokenizer
@@ -260,9 +266,3 @@ def load_tokenizer(name: str | Path, *, split_special_tokens: bool = True) -> To
         f"(digest {tokenizer.digest[:12]}, expected {known[:12]}): it is damaged or another's; "
         "fetch it again"
     )
-
-
-def pad_id(tokenizer: Any) -> int:
-    """The id to pad with; any would do, since padding is masked by its place."""
-    pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    return next(pad for pad in pads if pad is not None)

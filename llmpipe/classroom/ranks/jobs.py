@@ -117,7 +117,6 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
     """
     from llmpipe import BlockStream, QualityFilter
     from llmpipe.launching.distributed import Evened, padding_batch, torch_vote
-    from llmpipe.tokenization.tokenizer import pad_id
 
     share = settings.share(world)
     stream = BlockStream(
@@ -128,7 +127,7 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
         batch_size=settings.batch_size,
         remainder="pad" if settings.uneven == "pad" else "drop",
     )
-    padding = padding_batch(settings.batch_size, settings.block_size, pad_id(settings.tokenizer))
+    padding = padding_batch(settings.batch_size, settings.block_size, settings.tokenizer.pad_id)
     with settings.group(world):
         batches = Evened(stream, settings.uneven, torch_vote, padding, world.world_size)
         figures = go_through(batches, send, settings.max_batches, share, "ids", _num_ids)
