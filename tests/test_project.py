@@ -55,7 +55,7 @@ def test_constraints_pin_every_version_and_satisfy_the_project():
             assert Requirement(f"x{specifier}").specifier.contains(version), f"{name} {version}"
 
 
-@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13", "3.14"])
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_every_dependency_has_one_version_for_each_python_and_platform(python, platform):
     environment = {
@@ -85,8 +85,27 @@ def test_conda_gets_the_same_contents():
     assert "-e ." in pip
 
 
-def test_torch_is_pinned_where_it_is_asked_for():
-    assert required()["torch"] == "==2.13.0"
+def test_torch_is_a_range_and_its_pin_a_constraint():
+    assert required()["torch"].startswith(">=")
+    assert [str(pin.specifier) for pin in constrained()["torch"]] == ["==2.13.0"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "machine", "absent"),
+    [
+        ("linux", "x86_64", set()),
+        ("linux", "aarch64", set()),
+        ("darwin", "arm64", set()),
+        ("win32", "AMD64", set()),
+        ("win32", "ARM64", {"nanotoken"}),
+        ("linux", "riscv64", {"gigatoken", "nanotoken"}),
+    ],
+)
+def test_a_fast_tokenizer_is_asked_for_where_it_has_a_wheel(platform, machine, absent):
+    environment = {"sys_platform": platform, "platform_machine": machine}
+    lines = map(Requirement, project()["dependencies"])
+    skipped = {r.name for r in lines if r.marker and not r.marker.evaluate(environment)}
+    assert skipped == absent
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
