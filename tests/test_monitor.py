@@ -189,7 +189,7 @@ def test_documents_are_those_since_the_start_also_of_a_stream_that_resumes():
     assert whole[-1].documents == 3000
     counts = [sample.documents for sample in whole]
     assert counts == sorted(counts)
-    assert len(set(counts)) > 10
+    assert len(set(counts)) == 4  # they are read a window at a time
     assert whole[-1].tokens == stream.ledger["chunk", "ids"].num_out
     # A second pass over the same stream, then one that goes on from the middle.
     list(monitor)

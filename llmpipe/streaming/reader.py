@@ -112,13 +112,18 @@ class Reader:
         return (shard >= first) & (shard < first + span.stop_shard - span.first_shard)
 
     def _tables(self, part: int, span: Span) -> Iterator[pa.Table]:
-        window = span.window
+        window, last = span.window, None
         try:
             for table in self.parts.windows(part, window, *self.checks):
+                if table.num_rows < WINDOW_ROWS:
+                    last = table  # given only once it is known that the part ends so, unbroken
+                    continue
                 yield table
                 window += 1
                 if window == span.stop_window:
                     return
+            if last is not None:
+                yield last
         except NoColumnError as error:
             raise KeyError(f"{error.args[0]}{self.hint}") from None
         except Exception as error:  # a source of the user's own may raise anything
