@@ -20,7 +20,7 @@ import pytest
 
 from llmpipe.launching import start as rank_start
 from llmpipe.launching.launch import RankError, run_ranks
-from llmpipe.launching.rank import PIECE_BYTES
+from llmpipe.launching.rank import PACKET_BYTES
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
@@ -140,7 +140,7 @@ def test_ten_thousand_messages_a_rank_all_arrive_in_each_ranks_order():
     assert threads == {threading.main_thread()}
 
 
-EDGE = PIECE_BYTES
+EDGE = PACKET_BYTES
 
 
 @pytest.mark.parametrize("num_bytes", [0, 1, *range(EDGE - 40, EDGE, 4), 2 * EDGE, 50_000_000])
@@ -156,7 +156,7 @@ def test_message_and_result_of_any_size_arrive_whole(num_bytes):
 
 def test_messages_of_several_threads_of_a_rank_stay_whole():
     received = []
-    num_bytes = 5 * PIECE_BYTES
+    num_bytes = 5 * PACKET_BYTES
     run_ranks(
         jobs.send_from_threads, 2, 4, 100, num_bytes, on_message=lambda *pair: received.append(pair)
     )
@@ -208,9 +208,10 @@ def test_neither_launch_nor_a_rank_imports_torch_by_itself():
     code = """
         import sys
         import launch_jobs
+        import llmpipe.launching.distributed
         from llmpipe.launching.launch import run_ranks
-        heavy = [name for name in ("torch", "transformers", "psutil") if name in sys.modules]
-        print(heavy, [one[2] for one in run_ranks(launch_jobs.surroundings, 1)])
+        heavy = {"torch", "transformers", "pandas", "numpy", "psutil"} & {*sys.modules}
+        print(sorted(heavy), [one[2] for one in run_ranks(launch_jobs.surroundings, 1)])
     """
     assert python(code).stdout == "[] [False]\n"
 
@@ -518,9 +519,8 @@ NOTEBOOK = """
 """
 
 
-@pytest.mark.parametrize("way", ["-c", "-"])
-def test_a_function_of_a_prompt_is_refused_and_one_of_a_module_works_there(way):
-    lines = python(NOTEBOOK, way).stdout.splitlines()
+def test_a_function_of_a_prompt_is_refused_and_one_of_a_module_works_there():
+    lines = python(NOTEBOOK).stdout.splitlines()
     assert lines[0] == "[(0, 2), (1, 2)]"
     assert lines[1].startswith("job (job) cannot be sent to a rank")
     assert lines[2].startswith("args[0] (Settings) cannot be sent to a rank")
@@ -552,15 +552,24 @@ def test_a_script_may_run_its_own_job_under_its_guard(tmp_path, start_method):
     assert python(tmp_path / "script.py").stdout == "[0, 10, 20] True\n"
 
 
-def test_a_script_without_a_guard_is_told_of_it_if_its_ranks_need_it(tmp_path):
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("job", ["launch_jobs.index", "job"])
+def test_a_script_without_a_guard_is_told_of_it(tmp_path, job, start_method):
     script = tmp_path / "script.py"
-    head = "import launch_jobs\nfrom llmpipe.launch import run_ranks\n"
-    script.write_text(head + "print(run_ranks(launch_jobs.index, 2))\n")
-    assert python(script).stdout == "[(0, 2), (1, 2)]\n"  # ranks do not import it
-    script.write_text(head + "def job(world, send): ...\nrun_ranks(job, 2)\n")
+    head = "import launch_jobs\nfrom llmpipe.launching.launch import run_ranks\n"
+    head += "def job(world, send): ...\n"
+    script.write_text(head + f"run_ranks({job}, 2, start_method='{start_method}')\n")
     ended = python(script, check=False)
     assert ended.returncode == 1
     assert 'under `if __name__ == "__main__":`?' in ended.stderr.splitlines()[-1]
+
+
+def test_a_script_on_standard_input_is_told_that_ranks_need_a_file():
+    code = "import launch_jobs, llmpipe\nllmpipe.run_ranks(launch_jobs.index, 2)"
+    ended = python(code, way="-", check=False)
+    assert ended.returncode == 1
+    assert "is run_ranks called in a file" in ended.stderr.splitlines()[-1]
+    assert "<stdin>" in ended.stderr
 
 
 def test_it_works_in_a_notebook_and_heeds_its_stop_button(tmp_path):

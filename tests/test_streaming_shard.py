@@ -48,7 +48,7 @@ def test_four_ranks_go_through_imdb(mirror, tmp_path):
     for expected in (
         "data       imdb from mirror, in 25 parts",
         "tokenizer  distilbert, from mirror, by nanotoken",
-        "strategy   rows; ranks of unequal length: go on",
+        "strategy   rows; ranks of unequal length: continue",
         "Coordination",
         "skew s",
         "samples in batches   25,000",

@@ -44,7 +44,7 @@ def test_four_ranks_go_through_all_of_the_sample():
     assert done.returncode == 0, done.stderr
     for expected in (
         "data       wikitext-103 from sample",
-        "strategy   parts; ranks of unequal length: go on",
+        "strategy   parts; ranks of unequal length: continue",
         "start-up",
         "steady state",
         "tokenizer  gpt2, from sample, by gigatoken",

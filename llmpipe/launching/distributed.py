@@ -1,7 +1,9 @@
 """Ranks as one process group of `torch.distributed`: to vote, and to be started by `torchrun`.
 
 The group is made with gloo, which needs no GPU. Ranks of `run_ranks` meet at a port that their
-parent opens; those that `torchrun` started find each other by its environment variables."""
+parent opens; those that `torchrun` started find each other by its environment variables. torch is
+imported inside functions: the parent of ranks does without it, and starts a second sooner.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +13,25 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
-
-from llmpipe.chunking.dataset import IGNORED
+from llmpipe.arguments import check_choice
 from llmpipe.sharding.world import World
 
-UNEVEN = ("go on", "shortest", "pad")
+UNEVEN = ("continue", "shortest", "pad")
+LOCALHOST = "127.0.0.1"
 
 
-class Evened:
+class EvenBatches:
     """The batches of one rank, made as many as those of all others in the way of `uneven`.
 
-    "go on" leaves them as they are, for ranks that do not wait for each other. "shortest" ends all
-    ranks with the first that has no batch left; a batch that was read and is not given out is
-    `withheld`. "pad" goes on to the end of the longest: a rank that has none left gives copies of
-    `padding`, which a loss leaves out; `num_padding` counts them.
+    "continue" leaves them as they are, for ranks that do not wait for each other. "shortest" ends
+    all ranks with the first that has no batch left; a batch that was read and is not yielded is
+    `withheld`. "pad" ends with the longest: a rank that has none left yields copies of `padding`,
+    which a loss leaves out; `num_padding` counts them.
 
     `vote(has_batch)` is called by all ranks as often and gives how many of them have one. In one
     process everything is even:
 
-    >>> list(Evened([1, 2], "shortest", vote=int, padding=0))
+    >>> list(EvenBatches([1, 2], "shortest", vote=int, padding=0))
     [1, 2]
 
     Raises ValueError for another `uneven`.
@@ -44,27 +45,20 @@ class Evened:
         padding: Any,
         world_size: int = 1,
     ) -> None:
-        if uneven not in UNEVEN:
-            raise ValueError(f"uneven must be one of {', '.join(UNEVEN)}, got {uneven!r}")
+        check_choice("uneven", uneven, UNEVEN)
         self.batches, self.uneven, self.vote, self.padding = batches, uneven, vote, padding
         self.world_size = world_size
         self.num_padding, self.withheld = 0, None
 
     def __iter__(self) -> Iterator[Any]:
-        if self.uneven == "go on":
+        if self.uneven == "continue":
             yield from self.batches
             return
-        batches, none = iter(self.batches), object()
-        while True:
-            batch = next(batches, none)
-            num_ranks = self.vote(batch is not none)
-            if self.uneven == "shortest" and num_ranks < self.world_size:
-                self.withheld = None if batch is none else batch
-                return
-            if not num_ranks:
-                return
-            self.num_padding += batch is none
-            yield self.padding if batch is none else batch
+        batches, least = iter(self.batches), self.world_size if self.uneven == "shortest" else 1
+        while self.vote((batch := next(batches, None)) is not None) >= least:
+            self.num_padding += batch is None
+            yield self.padding if batch is None else batch
+        self.withheld = batch
 
 
 def padding_batch(batch_size: int, block_size: int, pad_id: int) -> dict:
@@ -73,6 +67,10 @@ def padding_batch(batch_size: int, block_size: int, pad_id: int) -> dict:
     >>> {name: tensor.tolist() for name, tensor in padding_batch(1, 2, pad_id=7).items()}
     {'input_ids': [[7, 7]], 'labels': [[-100, -100]], 'attention_mask': [[0, 0]]}
     """
+    import torch
+
+    from llmpipe.chunking.dataset import IGNORED
+
     shape = (batch_size, block_size)
     return {
         "input_ids": torch.full(shape, pad_id),
@@ -83,12 +81,11 @@ def padding_batch(batch_size: int, block_size: int, pad_id: int) -> dict:
 
 def torch_vote(has_batch: bool) -> int:
     """The vote of all processes of `torch.distributed`, about 0.1 ms on one machine."""
+    import torch
+
     number = torch.tensor(int(has_batch))
     torch.distributed.all_reduce(number)
     return int(number)
-
-
-LOCALHOST = "127.0.0.1"
 
 
 @contextmanager
@@ -97,14 +94,11 @@ def meeting_point() -> Iterator[int]:
     from torch.distributed import TCPStore
 
     # A socket of our own, since a store would listen to the whole network.
-    with socket.socket() as listening:
-        listening.bind((LOCALHOST, 0))
-        listening.listen()
+    with socket.create_server((LOCALHOST, 0)) as listening:
         port = listening.getsockname()[1]
-        own = listening.detach()
-    options = {"is_master": True, "wait_for_workers": False, "master_listen_fd": own}
-    store = TCPStore(LOCALHOST, port, **options)  # open as long as this lives
-    yield store.port
+        options = {"is_master": True, "wait_for_workers": False}
+        store = TCPStore(LOCALHOST, port, **options, master_listen_fd=listening.detach())
+    yield store.port  # open as long as the store lives
 
 
 @contextmanager
@@ -132,8 +126,7 @@ def run_under_torchrun(
     """As `run_ranks`, in a process that is one of the ranks already: `world` says which.
 
     All begin together. Messages are handled by the rank that sends them. Returns the results in
-    rank order in rank 0, None in the others; what the job raises is for `torchrun` to see, which
-    then stops the other ranks.
+    rank 0, None in the others; what the job raises, `torchrun` sees, and stops the other ranks.
     """
     import torch.distributed as dist
 

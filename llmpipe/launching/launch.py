@@ -1,11 +1,9 @@
-"""One process a rank: start, watch, report, and fail loudly.
+"""Run a job in several processes: start, listen, and fail loudly.
 
 Each rank has a pipe of its own to the parent and is the only one to write there: ranks share no
 lock and no semaphore, and one that is killed tears nothing but its own pipe. The parent waits on
 all pipes and processes at once, hands on what arrives, and stops every rank once one has failed.
-A rank has failed unless its job returned *and* its process then exited with status 0. Beside the
-job two threads run in each rank: one gives a sign of life every second, one ends the rank when
-the parent is gone.
+A rank has failed unless its job returned *and* its process then exited with status 0.
 
 Limits: a job that holds the interpreter lock (GIL) inside one native call for longer than
 `heartbeat_timeout_s` (sorting a huge list, a runaway regular expression, unpickling gigabytes)
@@ -25,14 +23,9 @@ import time
 from collections.abc import Callable, Iterable
 from multiprocessing import connection
 
-from llmpipe.launching.start import (
-    START_METHOD,
-    Rank,
-    RankError,
-    Starter,
-    pickle_order,
-    set_preload,
-)
+from llmpipe.arguments import check_choice, check_count, check_number
+from llmpipe.launching.rank import Rank, RankError
+from llmpipe.launching.start import START_METHOD, Starter, make_assignment, set_preload
 from llmpipe.sharding.world import World
 
 HEARTBEAT_TIMEOUT_S = 10.0  # a rank that is silent for longer has failed
@@ -51,11 +44,11 @@ def run_ranks(
 ) -> list:
     """Run `job(world, send, *args)` in `world_size` processes; return the results in rank order.
 
-    `job` and the classes among `args` stand in an importable module, or in a script that calls
-    `run_ranks` under `if __name__ == "__main__":`. What a rank gives to `send` arrives at
-    `on_message(rank, message)` in the calling thread, a rank's messages in their order; `send`
-    waits for a slow parent and drops nothing. Records of a rank's "llmpipe" loggers are handled
-    by the parent's, with `record.rank` set.
+    `job` and the classes among `args` stand in an importable module or in the script, which calls
+    `run_ranks` under `if __name__ == "__main__":`, since each rank imports it again. What a rank
+    gives to `send` arrives at `on_message(rank, message)` in the calling thread, a rank's messages
+    in their order; `send` waits for a slow parent and drops nothing. Records of a rank's "llmpipe"
+    loggers are handled by the parent's, with `record.rank` set.
 
     `start_method` is "forkserver" (default on Linux) or "spawn" (elsewhere). The fork server
     imports the modules in `preload` once for all ranks; it lives as long as the process, so the
@@ -70,62 +63,56 @@ def run_ranks(
     With `def square_rank(world, send): return world.rank**2` in a module,
     `run_ranks(square_rank, 3)` gives `[0, 1, 4]`.
     """
-    if isinstance(world_size, bool) or not isinstance(world_size, int):
-        raise TypeError(f"world_size must be an int, got {world_size!r}")
-    if world_size < 1:
-        raise ValueError(f"world_size must be at least 1, got {world_size}")
-    if not heartbeat_timeout_s > 0:
-        raise ValueError(f"heartbeat_timeout_s must be above 0, got {heartbeat_timeout_s}")
+    check_count("world_size", world_size, 1)
+    check_number("heartbeat_timeout_s", heartbeat_timeout_s, 0.1)
     if isinstance(preload, str):
         raise TypeError(f"preload must be a list of module names, got the string {preload!r}")
     start_method = start_method or START_METHOD
-    if start_method not in ("forkserver", "spawn"):
-        # A forked rank would hold its siblings' pipes open, and find locks held for ever.
-        raise ValueError(f"start_method must be 'forkserver' or 'spawn', got {start_method!r}")
-    order, needs_main = pickle_order(job, args)
+    # Not "fork": a forked rank would hold its siblings' pipes open, and find locks held for ever.
+    check_choice("start_method", start_method, ("forkserver", "spawn"))
+    assignment = make_assignment(job, args)
     context = multiprocessing.get_context(start_method)
     if start_method == "forkserver":
         set_preload(preload)
-    beat_s = min(1.0, heartbeat_timeout_s / 5)
-    ranks = [Rank(context, World(rank, world_size), beat_s) for rank in range(world_size)]
-    starter = Starter(ranks, order, needs_main)
+    heartbeat_s = min(1.0, heartbeat_timeout_s / 5)
+    ranks = [Rank(context, World(rank, world_size), heartbeat_s) for rank in range(world_size)]
+    starter = Starter(ranks, assignment)
     with _sigterm_as_exit():
         try:
             starter.start()
             starter.wait()
-            _watch(ranks, on_message or (lambda rank, message: None), beat_s, heartbeat_timeout_s)
+            on_message = on_message or (lambda rank, message: None)
+            _watch(ranks, on_message, heartbeat_s, heartbeat_timeout_s)
         finally:
             _stop(ranks, starter)
     return [rank.result for rank in ranks]
 
 
-def _watch(ranks: list[Rank], on_message: Callable, beat_s: float, timeout_s: float) -> None:
+def _watch(ranks: list[Rank], on_message: Callable, heartbeat_s: float, timeout_s: float) -> None:
     """Hand on what the ranks send until all have ended well; raise at the first that has not."""
     running, before = list(ranks), time.monotonic()
     while running:
-        readers = {rank.reader: rank for rank in running if not rank.reader.closed}
-        sentinels = {rank.process.sentinel: rank for rank in running}
-        ready = connection.wait([*readers, *sentinels], timeout=beat_s)
-        # A look counts for one beat at most: a parent that was busy, or stopped together with
-        # its ranks (Ctrl-Z), does not take that for their silence.
+        pipes = [rank.reader for rank in running if not rank.reader.closed]
+        sentinels = [rank.process.sentinel for rank in running]
+        ready = connection.wait([*pipes, *sentinels], timeout=heartbeat_s)
+        # A look counts for one heartbeat at most: a parent that was busy, or stopped together
+        # with its ranks (Ctrl-Z), does not take that for their silence.
         now = time.monotonic()
-        for rank in running:
-            rank.silent_s += min(now - before, beat_s)
-        before = now
-        for rank in [readers[item] for item in ready if item in readers]:
-            try:
-                rank.receive(on_message)
-            except RankError:
-                # Ranks that talk to each other fail when one of them dies: tell of that one.
-                _find_silent_end(running, on_message)
-                raise
-        for rank in [sentinels[item] for item in ready if item in sentinels]:
-            while not rank.reader.closed and rank.reader.poll():
-                rank.receive(on_message)
-            rank.check_end()
-            running.remove(rank)
-        for rank in running:
-            rank.check_silence(timeout_s)
+        passed_s, before = min(now - before, heartbeat_s), now
+        try:
+            for rank in list(running):
+                rank.silent_s += passed_s
+                if rank.reader in ready:
+                    rank.receive(on_message)
+                if rank.process.sentinel in ready:
+                    rank.check_end(on_message)
+                    running.remove(rank)
+                else:
+                    rank.check_silence(timeout_s)
+        except RankError:
+            # Ranks that talk to each other fail when one of them dies: tell of that one.
+            _find_silent_end(running, on_message)
+            raise
 
 
 def _find_silent_end(ranks: list[Rank], on_message: Callable) -> None:
@@ -136,15 +123,12 @@ def _find_silent_end(ranks: list[Rank], on_message: Callable) -> None:
     deadline = time.monotonic() + SILENT_END_S
     while time.monotonic() < deadline:
         for rank in ranks:
-            if rank.process.exitcode is None:
-                continue
-            try:
-                while not rank.reader.closed and rank.reader.poll():
-                    rank.receive(on_message)
-            except RankError:  # it told of its own
-                continue
-            if rank.reader.closed and not rank.told:
-                rank.check_end()
+            if rank.process.exitcode is not None and not rank.told:
+                try:
+                    rank.check_end(on_message)
+                except RankError:
+                    if not rank.told:
+                        raise
         time.sleep(0.01)
 
 

@@ -85,8 +85,8 @@ def give_out(world: World, send: Callable, port: int, lengths: list[int], uneven
 
     `port` is that of a `meeting_point`; padding is -1.
     """
-    from llmpipe.launching.distributed import Evened, process_group, torch_vote
+    from llmpipe.launching.distributed import EvenBatches, process_group, torch_vote
 
     with process_group(world, port):
         batches = range(lengths[world.rank])
-        return list(Evened(batches, uneven, torch_vote, -1, world.world_size))
+        return list(EvenBatches(batches, uneven, torch_vote, -1, world.world_size))

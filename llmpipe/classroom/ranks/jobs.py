@@ -35,7 +35,7 @@ class RankSettings:
     tokenizer: Any
     _: KW_ONLY
     strategy: str = "parts"
-    uneven: str = "go on"
+    uneven: str = "continue"
     max_batches: int | None = None
     shows: bool = False
     port: int | None = None
@@ -116,7 +116,7 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
     They are those of `go_through`, `rank`, `own_rows`, and `ledger` for `Ledger.from_dicts`.
     """
     from llmpipe import BlockStream, QualityFilter
-    from llmpipe.launching.distributed import Evened, padding_batch, torch_vote
+    from llmpipe.launching.distributed import EvenBatches, padding_batch, torch_vote
 
     share = settings.share(world)
     stream = BlockStream(
@@ -129,10 +129,10 @@ def stream_batches(world: World, send: Callable[[dict], None], settings: Setting
     )
     padding = padding_batch(settings.batch_size, settings.block_size, settings.tokenizer.pad_id)
     with settings.group(world):
-        batches = Evened(stream, settings.uneven, torch_vote, padding, world.world_size)
+        batches = EvenBatches(stream, settings.uneven, torch_vote, padding, world.world_size)
         figures = go_through(batches, send, settings.max_batches, share, "ids", _num_ids)
     ledger = stream.ledger
-    if settings.uneven != "go on":
+    if settings.uneven != "continue":
         blocks, added = ledger["chunk", "ids"].num_out, batches.num_padding * _size(padding)
         dropped = _size(batches.withheld) if batches.withheld else 0
         ledger = ledger + Ledger(
@@ -228,7 +228,7 @@ def classify_batches(world: World, send: Callable[[dict], None], settings: Revie
     """
     from llmpipe import ClassificationStream
     from llmpipe.classification.labels import label_counts, padding_ratio, truncation_ratio
-    from llmpipe.launching.distributed import Evened, torch_vote
+    from llmpipe.launching.distributed import EvenBatches, torch_vote
 
     share, columns = settings.share(world), (settings.text_column, settings.label_column)
     if settings.shows:
@@ -244,7 +244,7 @@ def classify_batches(world: World, send: Callable[[dict], None], settings: Revie
         batch_size=settings.batch_size,
     )
     with settings.group(world), _warnings_sent(send):
-        batches = Evened(stream, settings.uneven, torch_vote, {}, world.world_size)
+        batches = EvenBatches(stream, settings.uneven, torch_vote, {}, world.world_size)
         # A share is a few thousand reviews, and the first batch comes when a good part of them is
         # tokenized: leaving it out would flatter the rate.
         figures = go_through(
@@ -257,7 +257,7 @@ def classify_batches(world: World, send: Callable[[dict], None], settings: Revie
             warm_up=0,
         )
     ledger, labels = stream.ledger, Counter(label_counts(stream.ledger))
-    if settings.uneven != "go on":
+    if settings.uneven != "continue":
         withheld = batches.withheld["labels"].tolist() if batches.withheld else []
         rows = ledger["read", "documents"].num_out
         dropped = {"uneven ranks": len(withheld)}

@@ -69,7 +69,7 @@ def run_compared(
         print(card(title, configuration), "\n", flush=True)
     rows = min(alone_rows, options.num_rows or alone_rows)
     parts = source.parts("train", rows)
-    by_itself = replace(settings, parts=parts, uneven="go on", max_batches=None, shows=False)
+    by_itself = replace(settings, parts=parts, uneven="continue", max_batches=None, shows=False)
     alone = _run_alone(job, by_itself, world)
     opened = time.monotonic()
     results = _run_all(job, settings, num_ranks, world, unit)
@@ -81,7 +81,7 @@ def run_compared(
     if settings.uneven == "shortest":
         raise ValueError(
             f"no batch from {source.name}: at least one of {num_ranks} ranks has none, and by "
-            "--uneven shortest all end with it; take fewer --workers, or --uneven 'go on'"
+            "--uneven shortest all end with it; take fewer --workers, or --uneven continue"
         )
     return Run(configuration, results, opened, {})
 
@@ -116,7 +116,7 @@ def _run_all(
     if world:
         return run_under_torchrun(job, world, settings, on_message=Progress(unit))
     with ExitStack() as stack:
-        if settings.uneven != "go on":
+        if settings.uneven != "continue":
             settings = replace(settings, port=stack.enter_context(meeting_point()))
         on_terminal = sys.stderr.isatty()
         bars = stack.enter_context(RankBars(num_ranks, unit)) if on_terminal else None
@@ -173,9 +173,9 @@ def parser_of(
     add(
         "--uneven",
         choices=UNEVEN,
-        default="go on",
-        help="ranks of unequal length: go on, all end with the shortest, or pad to the longest "
-        "(go on)",
+        default="continue",
+        help="ranks of unequal length: continue, all end with the shortest, or pad to the longest "
+        "(continue)",
     )
     add("--json", type=file_in_a_folder, metavar="FILE", help="write all figures there, as JSON")
     add("--verbose", action="store_true", help="log what happens, with the rank")

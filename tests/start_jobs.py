@@ -1,4 +1,4 @@
-"""What `test_fork_server` lets a rank do: in a module, since every process must import it."""
+"""What `test_start` lets a rank do: in a module, since every process must import it."""
 
 import gc
 import sys

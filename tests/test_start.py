@@ -15,7 +15,7 @@ import sys
 from multiprocessing import forkserver
 
 sys.path.insert(0, sys.argv[1])
-import fork_server_jobs
+import start_jobs
 from llmpipe.launching.start import start_fork_server
 
 if __name__ == "__main__":
@@ -28,7 +28,7 @@ if __name__ == "__main__":
     settings = Settings(parts, load_tokenizer("gpt2"))
     servers = set()
     for preload in (PRELOAD, ["wave"]):
-        print(run_ranks(fork_server_jobs.imported, 1, settings, preload=preload)[0])
+        print(run_ranks(start_jobs.imported, 1, settings, preload=preload)[0])
         servers.add(forkserver._forkserver._forkserver_pid)
     print(len(servers))
 """

@@ -6,10 +6,10 @@ import torch
 
 from llmpipe import run_ranks
 from llmpipe.classroom.ranks.demos import give_out
-from llmpipe.launching.distributed import UNEVEN, Evened, meeting_point, padding_batch
+from llmpipe.launching.distributed import UNEVEN, EvenBatches, meeting_point, padding_batch
 from llmpipe.launching.launch import RankError
 
-PRELOAD = ("llmpipe.launching.distributed", "llmpipe.launching.distributed")
+PRELOAD = ("torch",)
 
 
 class Ranks:
@@ -19,11 +19,11 @@ class Ranks:
         left = list(lengths)
         self.given = [[] for _ in lengths]
         votes = []
-        self.evened = [
-            Evened(range(n), uneven, lambda has, votes=votes: votes[-1], -1, len(lengths))
+        self.even = [
+            EvenBatches(range(n), uneven, lambda has, votes=votes: votes[-1], -1, len(lengths))
             for n in lengths
         ]
-        streams = [iter(one) for one in self.evened]
+        streams = [iter(one) for one in self.even]
         while streams:
             votes.append(sum(n > 0 for n in left))
             left = [n - 1 for n in left]
@@ -38,15 +38,15 @@ class Ranks:
 @pytest.mark.parametrize("lengths", [[3, 5], [0, 2, 1], [4], [2, 2], [0, 0], [7, 0]])
 def test_the_ways_of_uneven_ranks(lengths):
     least, most = min(lengths), max(lengths)
-    assert Ranks(lengths, "go on").given == [list(range(n)) for n in lengths]
+    assert Ranks(lengths, "continue").given == [list(range(n)) for n in lengths]
     shortest = Ranks(lengths, "shortest")
     assert shortest.given == [list(range(least))] * len(lengths)
-    assert [one.withheld for one in shortest.evened] == [
+    assert [one.withheld for one in shortest.even] == [
         least if n > least else None for n in lengths
     ]
     padded = Ranks(lengths, "pad")
     assert padded.given == [[*range(n), *[-1] * (most - n)] for n in lengths]
-    assert [one.num_padding for one in padded.evened] == [most - n for n in lengths]
+    assert [one.num_padding for one in padded.even] == [most - n for n in lengths]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_ways_of_uneven_ranks(lengths):
     [
         ((4, 0, 2), "pad", [[0, 1, 2, 3], [-1] * 4, [0, 1, -1, -1]]),
         ((4, 2), "shortest", [[0, 1], [0, 1]]),
-        ((3, 2), "go on", [[0, 1, 2], [0, 1]]),
+        ((3, 2), "continue", [[0, 1, 2], [0, 1]]),
     ],
 )
 def test_processes_vote(lengths, uneven, given):
@@ -87,6 +87,6 @@ def test_padding_counts_for_nothing_in_a_loss():
 
 
 def test_another_way_is_refused():
-    assert UNEVEN == ("go on", "shortest", "pad")
-    with pytest.raises(ValueError, match="one of go on, shortest, pad, got 'stop'"):
-        Evened([], "stop", int, None)
+    assert UNEVEN == ("continue", "shortest", "pad")
+    with pytest.raises(ValueError, match="'continue', 'shortest' or 'pad', got 'stop'"):
+        EvenBatches([], "stop", int, None)
