@@ -23,7 +23,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from llmpipe import QualityFilter, open_source
 from llmpipe.classroom.server.replies import error_reply
 from llmpipe.classroom.server.server import HubHandler, serving
-from llmpipe.streaming.block_stream import SourceError
+from llmpipe.streaming.reader import SourceError
 
 JOBS = Path(__file__).with_name("stream_fault_jobs.py")
 GO_ON = r"rows were read before it\. .* a stream that loads it goes on from there"
