@@ -8,7 +8,7 @@ from typing import Any
 
 
 def check_count(name: str, value: Any, least: int = 0, below: int | None = None) -> int:
-    """`value` as an int, if it is an integer of `least` or more, and below `below` if that is given.
+    """`value` as an int, if it is an integer of `least` or more and, where given, below `below`.
 
     >>> check_count("block_size", 128, 1)
     128
@@ -46,7 +46,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 
 
 def whole_number(value: Any) -> int:
-    """`value`, if it is an int of 0 or more, as every number in a saved state is; else ValueError."""
+    """`value`, if it is an int of 0 or more, as numbers in a saved state are; else ValueError."""
     if type(value) is not int or value < 0:
         raise ValueError(f"a whole number of 0 or more is due, got {value!r}")
     return value

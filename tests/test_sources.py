@@ -33,7 +33,7 @@ def test_the_sample_gives_objects_of_datasets(from_sample, name):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("num_rows", [0, 1, sample.ROWS_PER_LANE, sample.ROWS_PER_LANE + 1])
+@pytest.mark.parametrize("num_rows", [0, 1, sample.ROWS_PER_PART, sample.ROWS_PER_PART + 1])
 def test_the_sample_has_as_many_rows_as_asked(from_sample, num_rows, streaming):
     rows = open_source("wikitext-2").load("validation", num_rows=num_rows, streaming=streaming)
     assert len(list(rows)) == num_rows
@@ -46,9 +46,9 @@ def test_the_sample_has_the_hubs_number_of_rows_by_default(from_sample):
     assert open_source("imdb").load("test").num_rows == 25_000
 
 
-def test_a_streamed_sample_has_a_shard_a_lane(from_sample):
+def test_a_streamed_sample_has_a_shard_a_part(from_sample):
     stream = open_source("wikitext-103").load("train", streaming=True)
-    assert stream.num_shards == sample.num_lanes(1_801_350)
+    assert stream.num_shards == sample.num_parts(1_801_350)
 
 
 @pytest.fixture

@@ -101,19 +101,19 @@ class ParquetParts:
 
 
 class SampleParts:
-    """Lanes of the built-in sample: made when they are read, the same on every machine."""
+    """Parts of the built-in sample: made when they are read, the same on every machine."""
 
     counted = True
 
     def __init__(self, corpus: str, split: str, num_rows: int) -> None:
         sample.check_names(corpus, split)
         self._corpus, self._split, self._num_rows = corpus, split, num_rows
-        starts = range(0, num_rows, sample.ROWS_PER_LANE)
-        self.weights = [min(sample.ROWS_PER_LANE, num_rows - start) for start in starts]
+        starts = range(0, num_rows, sample.ROWS_PER_PART)
+        self.weights = [min(sample.ROWS_PER_PART, num_rows - start) for start in starts]
         self.identity = f"the sample's {corpus}"
 
     def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
-        table = sample.lane(self._corpus, self._split, self._num_rows, part)
+        table = sample.part(self._corpus, self._split, self._num_rows, part)
         check_columns(table, columns)
         yield from exact_windows([table.select(columns)], first_window)
 
