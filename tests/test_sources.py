@@ -191,7 +191,7 @@ def test_files_of_mixed_formats_are_refused(rows):
 
 def test_an_unknown_mode_names_the_modes(monkeypatch):
     monkeypatch.setenv("LLMPIPE_SOURCE", "samples")
-    with pytest.raises(ValueError, match="must be one of auto, hub, mirror, sample, got 'samples'"):
+    with pytest.raises(ValueError, match="'mirror' or 'sample', got 'samples'"):
         open_source("wikitext-2")
 
 
