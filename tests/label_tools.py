@@ -20,7 +20,7 @@ class NumberedTokenizer:
     vocab_size, pad_token_id, eos_token_id = 100_000, 0, None
 
     def __init__(self):
-        self.control_ids = {"[CLS]": FIRST, "[SEP]": LAST, "[PAD]": 0}
+        self.special_ids = {"[CLS]": FIRST, "[SEP]": LAST, "[PAD]": 0}
 
     def encode(self, texts, *, add_special_tokens=True):
         around = ([FIRST], [LAST]) if add_special_tokens else ([], [])

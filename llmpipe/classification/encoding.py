@@ -184,7 +184,7 @@ class Encoding:
             )
         first = found[0]
         if max_length <= num_control:
-            names = {number: name for name, number in tokenizer.control_ids.items()}
+            names = {number: name for name, number in tokenizer.special_ids.items()}
             around = [*whole[:first], *whole[first + len(text) :]]
             named = " and ".join(names.get(number, str(number)) for number in around)
             raise ValueError(
