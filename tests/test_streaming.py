@@ -701,7 +701,10 @@ def test_states_after_resume_are_those_of_all_consumers_again(parquet, num_worke
         ({"separator": NUM_IDS}, r"separator must be an id in \[0, 1000000\), got 1000000"),
         ({"remainder": "keep"}, "remainder must be 'drop' or 'pad', got 'keep'"),
         ({"rank": 2, "world_size": 2}, r"rank must be in \[0, 2\), got 2"),
-        ({"filter": QualityFilter(column="review")}, "reads column 'review', the stream 'text'"),
+        (
+            {"filter": QualityFilter(text_column="review")},
+            "reads column 'review', the stream 'text'",
+        ),
         ({"filter": QualityFilter(drop_duplicates=True)}, "drop duplicates before"),
     ],
 )

@@ -106,8 +106,8 @@ def _rules(quality: QualityFilter | None, column: str) -> dict[str, Rule]:
         return {}
     if not isinstance(quality, QualityFilter):
         raise TypeError(f"filter must be a QualityFilter, got {quality!r}")
-    if quality.column != column:
-        raise ValueError(f"the filter reads column {quality.column!r}, the stream {column!r}")
+    if quality.text_column != column:
+        raise ValueError(f"the filter reads column {quality.text_column!r}, the stream {column!r}")
     if quality.drop_duplicates:
         raise ValueError(
             "a consumer of a stream cannot see what the others read: drop duplicates before, with "

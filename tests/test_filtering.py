@@ -222,7 +222,7 @@ def test_other_kinds_of_strings_are_filtered_too():
 def test_a_missing_column_names_those_there_are():
     with pytest.raises(KeyError, match=r"no column 'text'; there are \['txt', 'id'\]"):
         QualityFilter()(pa.table({"txt": ["a"], "id": [1]}))
-    assert QualityFilter(column="txt")(pa.table({"txt": ["a"]}))[0].num_rows == 0
+    assert QualityFilter(text_column="txt")(pa.table({"txt": ["a"]}))[0].num_rows == 0
 
 
 @pytest.mark.parametrize(
