@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -199,6 +200,7 @@ def judge(texts: pa.ChunkedArray, rules: dict[str, Rule]) -> tuple[np.ndarray, p
     return verdicts, texts
 
 
+@dataclass(frozen=True, repr=False)
 class QualityFilter:
     """Keep the documents that no rule rejects, and say why the others went.
 
@@ -211,29 +213,20 @@ class QualityFilter:
     (['abc'], {'blank': 1, 'too_short': 1})
     """
 
-    def __init__(
-        self,
-        min_chars: int = 40,
-        *,
-        drop_headings: bool = False,
-        min_words: int | None = None,
-        min_letter_ratio: float | None = None,
-        drop_repetition: bool = False,
-        drop_duplicates: bool = False,
-        text_column: str = "text",
-    ) -> None:
-        bounds = {"min_chars": (min_chars, None), "min_words": (min_words, None)}
-        bounds["min_letter_ratio"] = (min_letter_ratio, 1)
-        for name, (value, most) in bounds.items():
+    min_chars: int | None = 40
+    _: KW_ONLY
+    drop_headings: bool = False
+    min_words: int | None = None
+    min_letter_ratio: float | None = None
+    drop_repetition: bool = False
+    drop_duplicates: bool = False
+    text_column: str = "text"
+
+    def __post_init__(self) -> None:
+        for name, most in (("min_chars", None), ("min_words", None), ("min_letter_ratio", 1)):
+            value = getattr(self, name)
             if value is not None:
                 check_number(name, value, 0, most)
-        self.min_chars = min_chars
-        self.min_words = min_words
-        self.min_letter_ratio = min_letter_ratio
-        self.drop_headings = drop_headings
-        self.drop_repetition = drop_repetition
-        self.drop_duplicates = drop_duplicates
-        self.text_column = text_column
 
     def rules(self, max_documents: int | None = None) -> dict[str, Rule]:
         """The rules that are on; `duplicate` starts anew and remembers `max_documents`, or all."""

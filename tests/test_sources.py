@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,6 +46,15 @@ def test_the_sample_has_the_hubs_number_of_rows_by_default(from_sample):
         assert open_source(name).splits == list(corpus.num_rows)
     assert open_source("wikitext-2").load("train").num_rows == 36_718
     assert open_source("imdb").load("test").num_rows == 25_000
+
+
+def test_the_sample_is_imported_only_where_it_is_asked_for():
+    code = (
+        "import sys, llmpipe.sources.source, llmpipe.filtering, llmpipe.tokenization.tokenizer;"
+        "print({'llmpipe.sample', 'datasets', 'huggingface_hub'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_a_streamed_sample_has_a_shard_a_part(from_sample):

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmpipe.arguments import check_choice
 
@@ -159,6 +160,7 @@ def ask_hub(repo_id: str, kind: str) -> tuple[str | None, bool]:
     Raises PermissionError or FileNotFoundError if the hub refuses it or has no such repository.
     """
     from huggingface_hub import constants
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     endpoint = constants.ENDPOINT
     if _is_offline():
@@ -166,22 +168,42 @@ def ask_hub(repo_id: str, kind: str) -> tuple[str | None, bool]:
     since, silence = _silent_since.get(endpoint, (0.0, ""))
     if silence and time.monotonic() - since < FORGET_SILENCE_S:
         return silence, False  # every data set and tokenizer would wait again
-    answers: list[int | str] = []
+    answers: list[Any] = [TimeoutError(f"no answer within {HUB_PATIENCE_S:g} s")]
     # A thread, since looking up a name has no time limit of its own.
-    url = f"{endpoint}/api/{kind}s/{repo_id}"
-    asking = threading.Thread(target=_probe, args=(url, answers), daemon=True)
+    asking = threading.Thread(target=_ask, args=(repo_id, kind, answers), daemon=True)
     asking.start()
     asking.join(HUB_PATIENCE_S)
-    answer = answers[-1] if answers else f"no answer within {HUB_PATIENCE_S:g} s"
-    if answer in (401, 403):
-        raise PermissionError(_refusal(repo_id, kind, answer))
-    if answer == 404:
+    answer = answers[-1]
+    if not isinstance(answer, Exception):
+        return None, SAMPLE_TAG in (answer.tags or ())
+    # A proxy may say 401 or 404 to everything; the hub says why.
+    if isinstance(answer, RepositoryNotFoundError) and "x-error-code" in answer.response.headers:
+        status = answer.response.status_code
+        if status != 404:
+            raise PermissionError(_refusal(repo_id, kind, status))
         raise FileNotFoundError(f"the hub {endpoint} has no {kind} {repo_id}; check its spelling")
-    if answer in (200, SAMPLE_TAG):
-        return None, answer == SAMPLE_TAG
-    silence = f"the hub {endpoint} does not answer as a hub ({answer})"
+    said = f"{type(answer).__name__}: {answer}".splitlines()[0]
+    if isinstance(answer, (ValueError, LookupError, TypeError)):  # a log-in page, for example
+        said = "its answer is not a hub's"
+    silence = f"the hub {endpoint} does not answer as a hub ({said})"
     _silent_since[endpoint] = (time.monotonic(), silence)
     return silence, False
+
+
+def _ask(repo_id: str, kind: str, answers: list[Any]) -> None:
+    """Append what the hub tells of a repository, or the error instead."""
+    from huggingface_hub import HfApi
+
+    deadline = time.monotonic() + HUB_PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            told = HfApi().repo_info(repo_id, repo_type=kind, timeout=HUB_PATIENCE_S)
+        except Exception as error:  # each HTTP library has its own; what it says goes in the report
+            told = error
+        answers.append(told)
+        if getattr(getattr(told, "response", None), "status_code", 200) < 500:
+            return
+        time.sleep(0.3)  # a busy hub answers 503 and is well a moment later
 
 
 def _refusal(repo_id: str, kind: str, status: int) -> str:
@@ -189,34 +211,6 @@ def _refusal(repo_id: str, kind: str, status: int) -> str:
         f"the hub refuses {kind} {repo_id} (HTTP {status}): it does not exist, or needs you to "
         "accept its terms on its page and to log in (hf auth login)"
     )
-
-
-def _probe(url: str, answers: list[int | str]) -> None:
-    """Append what `url` answers: 200 with JSON of a repository, a refusal, or what went wrong."""
-    from huggingface_hub.utils import build_hf_headers, get_session
-
-    deadline = time.monotonic() + HUB_PATIENCE_S
-    while time.monotonic() < deadline:
-        try:
-            response = get_session().get(url, headers=build_hf_headers(), timeout=HUB_PATIENCE_S)
-            status = response.status_code
-            if status == 200:
-                said = response.json()
-                ours = SAMPLE_TAG if SAMPLE_TAG in said.get("tags", ()) else 200
-                answers.append(ours if "id" in said else "its answer is not a hub's")
-                return
-            # A proxy may say 404 to everything; the hub says why.
-            no = status in (401, 403, 404) and "x-error-code" in response.headers
-            answers.append(status if no else f"HTTP {status}")
-        except (ValueError, AttributeError):  # no JSON object: a log-in page, for example
-            answers.append("its answer is a web page, not a hub's")
-            return
-        except Exception as error:  # each HTTP library has its own; what it says goes in the report
-            answers.append(f"{type(error).__name__}: {error}")
-            return
-        if status < 500:
-            return
-        time.sleep(0.3)  # a busy hub answers 503 and is well a moment later
 
 
 def fetch(repo_id: str, kind: str, patterns: Sequence[str]) -> Path:

@@ -22,8 +22,14 @@ from llmpipe.metrics import resident_bytes
 logger = logging.getLogger(__name__)
 
 
+Encoded = tuple[np.ndarray, np.ndarray]
+
+
 class Backend:
-    """`encode` gives `(ids, offsets)`: document d has `ids[offsets[d]:offsets[d + 1]]`, uint32."""
+    """`encode` gives `(ids, offsets)`: document d has `ids[offsets[d]:offsets[d + 1]]`, uint32.
+
+    `special` is `add_special_tokens` of `transformers`.
+    """
 
     name: str
 
@@ -31,9 +37,7 @@ class Backend:
         """Whether a column has text that must go to the reference instead."""
         return False
 
-    def encode(
-        self, texts: list[str], add_special_tokens: bool, parallel: bool | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, texts: list[str], special: bool, parallel: bool | None) -> Encoded:
         raise NotImplementedError
 
 
@@ -52,10 +56,8 @@ class TransformersBackend(Backend):
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
-    def encode(
-        self, texts: list[str], add_special_tokens: bool, parallel: bool | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+    def encode(self, texts: list[str], special: bool, parallel: bool | None) -> Encoded:
+        rows = self._tokenizer.encode_batch_fast(texts, add_special_tokens=special)
         rows = [np.array(row.ids, np.uint32) for row in rows]
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         return np.concatenate([np.zeros(0, np.uint32), *rows]), offsets
@@ -105,9 +107,7 @@ class GigatokenBackend(Backend):
         self._tokenizer = Tokenizer.from_json(self._json)
         return self._tokenizer
 
-    def encode(
-        self, texts: list[str], add_special_tokens: bool, parallel: bool | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, texts: list[str], special: bool, parallel: bool | None) -> Encoded:
         if not texts:
             return np.zeros(0, np.uint32), np.zeros(1, np.int64)
         before = resident_bytes()
@@ -135,12 +135,8 @@ class NanotokenBackend(Backend):
         nanotoken.set_cache_entries(self.cache_entries)
         self._tokenizer = nanotoken.Tokenizer.from_json(tokenizer_json)
 
-    def encode(
-        self, texts: list[str], add_special_tokens: bool, parallel: bool | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._tokenizer.encode_batch(
-            texts, add_special_tokens=add_special_tokens, parallel=parallel
-        )
+    def encode(self, texts: list[str], special: bool, parallel: bool | None) -> Encoded:
+        rows = self._tokenizer.encode_batch(texts, add_special_tokens=special, parallel=parallel)
         return rows.ids, rows.offsets
 
 

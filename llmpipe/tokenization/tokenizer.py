@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from llmpipe.columns import text_column, to_strings
 from llmpipe.ledger import Entry, Ledger
@@ -133,10 +133,28 @@ class Tokenizer:
             # Without them in the list, `<|endoftext|>` in a document is text like any other.
             contents["added_tokens"] = [t for t in added if not t.get("special")]
         self._json = json.dumps(contents, ensure_ascii=False)
-        self._backend: Backend | None = choose_backend(self._json, contents["model"].get("type"))
-        self.backend_name = self._backend.name
-        self._reference: Backend | None = None
-        self._decoder: Any = None
+        self.backend = choose_backend(self._json, contents["model"].get("type"))
+        self.backend_name = self.backend.name
+
+    # Each is made anew where it is first needed in another process.
+
+    @cached_property
+    def backend(self) -> Backend:
+        return BACKENDS[self.backend_name](self._json)
+
+    @cached_property
+    def _reference(self) -> Backend:
+        return TransformersBackend(self._json)
+
+    @cached_property
+    def _decoder(self) -> Any:
+        from tokenizers import Tokenizer as Reference
+
+        return Reference.from_file(str(self.folder / "tokenizer.json"))
+
+    def __getstate__(self) -> dict:
+        made_anew = ("backend", "_reference", "_decoder")
+        return {key: value for key, value in vars(self).items() if key not in made_anew}
 
     def encode(
         self, texts: Any, *, add_special_tokens: bool = True, parallel: bool | None = None
@@ -157,7 +175,8 @@ class Tokenizer:
         for start in range(0, len(column), DOCUMENTS_PER_CALL):
             documents = column.slice(start, DOCUMENTS_PER_CALL)
             strings = to_strings(documents, first_row=start)
-            backend = self._exact_for(documents)
+            inexact = self.backend.inexact_on(documents)
+            backend = self._reference if inexact else self.backend
             some, offsets = backend.encode(strings, add_special_tokens, parallel)
             if len(offsets) != len(strings) + 1:
                 raise RuntimeError(
@@ -171,10 +190,6 @@ class Tokenizer:
 
     def decode(self, ids: Any) -> str:
         """The text of one row of ids, special tokens written out."""
-        from tokenizers import Tokenizer as Reference
-
-        if self._decoder is None:
-            self._decoder = Reference.from_file(str(self.folder / "tokenizer.json"))
         return self._decoder.decode(np.asarray(ids).tolist(), skip_special_tokens=False)
 
     def to_transformers(self) -> Any:
@@ -184,23 +199,6 @@ class Tokenizer:
         return AutoTokenizer.from_pretrained(
             self.folder, split_special_tokens=self.split_special_tokens
         )
-
-    @property
-    def backend(self) -> Backend:
-        if self._backend is None:
-            self._backend = BACKENDS[self.backend_name](self._json)
-        return self._backend
-
-    def _exact_for(self, documents: pa.ChunkedArray) -> Backend:
-        """The backend, or the reference if one of the documents has text the backend gets wrong."""
-        if not self.backend.inexact_on(documents):
-            return self.backend
-        if self._reference is None:
-            self._reference = TransformersBackend(self._json)
-        return self._reference
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_backend": None, "_reference": None, "_decoder": None}
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.name!r}, origin={self.origin!r}, backend={self.backend_name!r})"
