@@ -57,6 +57,19 @@ def test_the_sample_is_imported_only_where_it_is_asked_for():
     assert done.stdout == "set()\n"
 
 
+def test_parts_of_the_sample_and_of_parquet_do_not_import_datasets(tmp_path):
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    code = (
+        "import os, sys; from llmpipe import open_source;"
+        "os.environ['LLMPIPE_SOURCE'] = 'sample';"
+        "sources = [open_source('imdb'), open_source(sys.argv[1])];"
+        "print([len(source.parts().weights) for source in sources], 'datasets' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "[7, 1] False\n"
+
+
 def test_a_streamed_sample_has_a_shard_a_part(from_sample):
     stream = open_source("wikitext-103").load("train", streaming=True)
     assert stream.num_shards == sample.num_parts(1_801_350)

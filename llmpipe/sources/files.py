@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmpipe.columns import is_dataset
+from llmpipe.sources.hub import quiet
 
 IN_MEMORY_BYTES = 256 * 2**20
 BUILDERS = {".txt": "text", ".jsonl": "json", ".parquet": "parquet"}
@@ -85,7 +86,8 @@ def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
-        return load(*args, **options)
+        with quiet():
+            return load(*args, **options)
     except DatasetNotFoundError as error:
         raise FileNotFoundError(f"{what}: {error}") from error
     except (DatasetsError, OSError, ValueError) as error:

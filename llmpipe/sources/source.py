@@ -9,7 +9,7 @@ from typing import Any
 
 from llmpipe.arguments import check_count
 from llmpipe.sources.files import BUILDERS, data_files, explained, first_rows, load_files
-from llmpipe.sources.hub import fetch, files_matching, locate, quiet
+from llmpipe.sources.hub import fetch, files_matching, locate
 from llmpipe.sources.parts import ParquetParts, Parts, SampleParts, StreamParts
 
 
@@ -109,14 +109,12 @@ class Source:
         that is damaged.
         """
         self._check(split, num_rows)
-        with quiet():
-            return self._load(split, streaming, num_rows)
+        return self._load(split, streaming, num_rows)
 
     def parts(self, split: str = "train", num_rows: int | None = None) -> Parts:
         """The same rows as numbered parts, for streams to divide. Raises as `load` does."""
         self._check(split, num_rows)
-        with quiet():
-            return self._parts(split, num_rows)
+        return self._parts(split, num_rows)
 
     def _check(self, split: str, num_rows: int | None) -> None:
         if split not in self.splits:
@@ -138,6 +136,8 @@ class Source:
 
 @dataclass(frozen=True)
 class SampleSource(Source):
+    """The built-in sample, standing in for a corpus."""
+
     corpus: Corpus = field(repr=False)
 
     @property
