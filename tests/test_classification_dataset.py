@@ -128,9 +128,9 @@ def test_a_control_token_written_in_a_review_stays_text(distilbert, reference):
     text = "good [SEP] bad [CLS] [PAD] [MASK]"
     row = ClassificationDataset({"text": [text, ""], "label": [0, 1]}, distilbert, 64)[0]
     ids = row["input_ids"][row["attention_mask"] == 1].tolist()
-    controls = set(distilbert.control_ids.values())
-    assert ids[0] == distilbert.control_ids["[CLS]"]
-    assert ids[-1] == distilbert.control_ids["[SEP]"]
+    controls = set(distilbert.special_ids.values())
+    assert ids[0] == distilbert.special_ids["[CLS]"]
+    assert ids[-1] == distilbert.special_ids["[SEP]"]
     assert not controls & set(ids[1:-1])
     assert controls & set(reference(text)["input_ids"][1:-1])  # which by default it does not
 
@@ -447,7 +447,7 @@ def test_reviews_of_nothing_of_html_and_of_a_megabyte_of_emoji_are_reviews(disti
     dataset = ClassificationDataset({"text": texts, "label": [0, 1, 0, 1, 0]}, distilbert)
     assert dataset.lengths.tolist()[:2] == [2, 2]  # [CLS] and [SEP] alone, as transformers
     assert dataset.lengths.tolist()[2:] == [10, 3, 256]
-    assert dataset[4]["input_ids"][-1] == distilbert.control_ids["[SEP]"]
+    assert dataset[4]["input_ids"][-1] == distilbert.special_ids["[SEP]"]
     assert truncation_ratio(dataset.ledger) == 0.2
 
 

@@ -1,4 +1,4 @@
-"""Files on disk as data sets of `datasets`, with errors that name the file."""
+"""Files as data sets of `datasets`, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import glob
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from llmpipe.columns import is_dataset
+from llmpipe.sources.hub import quiet
 
 IN_MEMORY_BYTES = 256 * 2**20
 BUILDERS = {".txt": "text", ".jsonl": "json", ".parquet": "parquet"}
@@ -73,7 +76,7 @@ def first_rows(dataset: Any, num_rows: int | None) -> Any:
     """The first `num_rows` rows, or all of them if that is None or more than there are."""
     if num_rows is None:
         return dataset
-    if hasattr(dataset, "num_rows"):
+    if is_dataset(dataset):
         return dataset.select(range(min(num_rows, dataset.num_rows)))
     return dataset.take(num_rows)
 
@@ -83,7 +86,8 @@ def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
-        return load(*args, **options)
+        with quiet():
+            return load(*args, **options)
     except DatasetNotFoundError as error:
         raise FileNotFoundError(f"{what}: {error}") from error
     except (DatasetsError, OSError, ValueError) as error:
@@ -92,18 +96,45 @@ def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
         raise ValueError(f"{what} cannot be read: {cause}") from error
 
 
-def _parquet_facts(files: Sequence[Path]) -> tuple[Any, int, int]:
-    """The schema that all files share, the bytes of their columns unpacked, and their rows."""
+def parquet_metadata(file: Path | str) -> Any:
+    """What the end of a Parquet file tells of it: a `pyarrow.parquet.FileMetaData`.
+
+    Raises ValueError naming a file that is no whole Parquet file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    with opened(file) as stream:
+        try:
+            return pq.read_metadata(stream)
+        except (pa.ArrowInvalid, OSError) as error:
+            if type(error) not in (pa.ArrowInvalid, OSError):
+                raise  # these two are Arrow's own; any other is the network's
+            raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
+
+
+def opened(file: Path | str) -> Any:
+    """The bytes of a file on disk, or of one on the hub (`hf://...`), for Arrow to read.
+
+    Of the hub's each read is one request, for exactly those bytes. `huggingface_hub` tries it six
+    times: a hub that is cut off is an error within half a minute, a silent one within 90 s. (By way
+    of `datasets` it would be 20 times that.)
+    """
+    if isinstance(file, Path):
+        import pyarrow as pa
+
+        return pa.OSFile(str(file))
+    from huggingface_hub import HfFileSystem
+
+    return HfFileSystem().open(file, cache_type="none")
+
+
+def _parquet_facts(files: Sequence[Path]) -> tuple[Any, int, int]:
+    """The schema that all files share, the bytes of their columns unpacked, and their rows."""
     schema, num_bytes, num_rows = None, 0, 0
     for file in files:
-        try:
-            metadata = pq.read_metadata(file)
-            own = metadata.schema.to_arrow_schema()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
+        metadata = parquet_metadata(file)
+        own = metadata.schema.to_arrow_schema()
         schema = schema or own
         if not own.equals(schema):
             raise ValueError(

@@ -112,7 +112,7 @@ def control_ids_written(texts: Sequence[str], *, broken: bool = True) -> np.ndar
     """
     tokenizer = tokenizer_for_reviews(broken=broken)
     tokens = tokenizer.encode(list(texts), add_special_tokens=False)
-    control = [number for name, number in tokenizer.control_ids.items() if name != "[UNK]"]
+    control = [number for name, number in tokenizer.special_ids.items() if name != "[UNK]"]
     before = np.concatenate([[0], np.cumsum(np.isin(tokens.ids, control))])
     return np.diff(before[tokens.offsets]).astype(np.int64)
 
