@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any
 
 LONGEST_SHOWN = 300  # characters of an input or an output in a message
+# Parts of an input that are 1 or more in every exercise.
+SIZES = ("batch_size", "block_size", "every", "max_length", "num_cores", "num_ranks", "world_size")
 
 
 class Exercise:
@@ -16,12 +19,17 @@ class Exercise:
 
     An input is a tuple of plain data (numbers, strings, lists), so that it can be copied, shrunk
     and shown; `arguments` makes of it what the student's function is called with, and `output` says
-    what counts as its output, where that is more than what it returns.
+    what counts as its output, where that is more than what it returns. The parameters of `due` name
+    the parts of an input; all but the first have the names of the student's function.
     """
 
-    name: str
     signature: str
     task: str  # Markdown of at most 60 words, for the notebook
+
+    @property
+    def name(self) -> str:
+        """What the student's function or class is called, and the exercise too."""
+        return self.signature.partition("(")[0]
 
     def inputs(self) -> Iterable[tuple]:
         """Inputs to try, from small to large. The first to fail is the one that is shown."""
@@ -36,8 +44,20 @@ class Exercise:
         raise NotImplementedError
 
     def allowed(self, *data: Any) -> bool:
-        """Whether an input keeps to what the task promises; a shrunk one must."""
+        """Whether an input keeps to what the task promises, beside `SIZES`; a shrunk one must."""
         return True
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of an input's parts."""
+        return list(inspect.signature(self.due).parameters)
+
+    def simpler(self, *data: Any) -> Iterator[tuple]:
+        """Inputs one step simpler that keep to what the task promises."""
+        sizes = [index for index, name in enumerate(self.parts) if name in SIZES]
+        for smaller in simpler(data):
+            if all(smaller[index] >= 1 for index in sizes) and self.allowed(*smaller):
+                yield smaller
 
     def arguments(self, *data: Any) -> tuple:
         """What the student's function is called with: fresh at each call, so that it can be
@@ -49,8 +69,14 @@ class Exercise:
         return answer(*self.arguments(*data))
 
     def shown(self, *data: Any) -> str:
-        """The call as one would type it."""
-        return f"{self.name}({', '.join(map(repr, data))})"
+        """The call as one would type it, all arguments but the first by name."""
+        first, *others = self.arguments(*data)
+        named = map("{}={!r}".format, self.parts[1:], others)
+        return f"{self.name}({', '.join([self.shown_first(first), *named])})"
+
+    def shown_first(self, value: Any) -> str:
+        """The first argument as one would type it."""
+        return repr(value)
 
     def shown_output(self, value: Any) -> str:
         """An output, the student's or the right one, for a message."""
@@ -105,9 +131,9 @@ class Attempt:
 
     def _shrunk(self, data: tuple) -> tuple:
         """The smallest input that still fails, by making one part of it simpler at a time."""
-        for smaller in simpler(data):
-            if self.exercise.allowed(*smaller) and self.failure(*smaller):
-                return self._shrunk(tuple(smaller))
+        for smaller in self.exercise.simpler(*data):
+            if self.failure(*smaller):
+                return self._shrunk(smaller)
         return data
 
 

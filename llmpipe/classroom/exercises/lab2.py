@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 import re
@@ -13,16 +12,7 @@ from itertools import islice, pairwise, product
 from typing import Any
 
 from llmpipe.classroom.exercises.exercise import Exercise
-
-
-def numbered(lengths: list[int]) -> list[list[int]]:
-    """Documents of these lengths, ids counted on from 1: one lost or doubled can be seen.
-
-    >>> numbered([2, 0, 1])
-    [[1, 2], [], [3]]
-    """
-    ids = itertools.count(1)
-    return [list(itertools.islice(ids, length)) for length in lengths]
+from llmpipe.classroom.exercises.shared import numbered, small_lists
 
 
 def blocks_due(documents: list[list[int]], block_size: int) -> list[list]:
@@ -38,13 +28,7 @@ def blocks_due(documents: list[list[int]], block_size: int) -> list[list]:
 
 def uneven_lengths() -> Iterator[tuple[list[int], int]]:
     """Lengths of documents, and a block size: all of the smallest, then some larger."""
-    small = [
-        (list(lengths), block_size)
-        for count in range(4)
-        for lengths in itertools.product(range(4), repeat=count)
-        for block_size in range(1, 5)
-    ]
-    yield from sorted(small, key=lambda data: len(data[0]) + sum(data[0]) + data[1])
+    yield from small_lists(range(4), 3, range(1, 5))
     chooser = random.Random(0)
     for count in range(4, 24):
         yield chooser.choices(range(30), k=count), chooser.randrange(1, 17)
@@ -71,6 +55,9 @@ class StreamExercise(Exercise):
         # Items as they are: a list that is yielded and emptied later comes out empty.
         return [(item, num_read) for item in answer(reading(), *options)]
 
+    def shown_first(self, value: list) -> str:
+        return f"iter({value})"
+
     def shown_output(self, value: list) -> str:
         items = [f"{item!r} after {read} document{'s' * (read != 1)}" for item, read in value]
         return ", ".join(items) or "nothing"
@@ -79,7 +66,6 @@ class StreamExercise(Exercise):
 class RollingBlocks(StreamExercise):
     """An input is the lengths of the documents and the block size."""
 
-    name = "rolling_blocks"
     signature = "rolling_blocks(documents, block_size: int)"
     task = (
         "**Exercise 1: a rolling buffer.** Write `rolling_blocks(documents, block_size)`, a "
@@ -92,27 +78,20 @@ class RollingBlocks(StreamExercise):
     def inputs(self) -> Iterator[tuple]:
         return uneven_lengths()
 
-    def allowed(self, lengths: list[int], block_size: int) -> bool:
-        return block_size >= 1
-
-    def arguments(self, lengths: list[int], block_size: int) -> tuple:
-        return numbered(lengths), block_size
+    def arguments(self, lengths: list[int], *options: int) -> tuple:
+        return numbered(lengths), *options
 
     def due(self, lengths: list[int], block_size: int) -> list:
         return blocks_due(numbered(lengths), block_size)
 
     def why(self, lengths: list[int], block_size: int) -> str:
-        num_ids = sum(lengths)
-        return f"ids: {num_ids}, left over: {num_ids % block_size}; a block comes once it is full"
-
-    def shown(self, lengths: list[int], block_size: int) -> str:
-        return f"{self.name}(iter({numbered(lengths)}), block_size={block_size})"
+        left_over = sum(lengths) % block_size
+        return f"ids: {sum(lengths)}, left over: {left_over}; a block comes once it is full"
 
 
-class RollingBlocksWithEnds(StreamExercise):
+class RollingBlocksWithEnds(RollingBlocks):
     """As `RollingBlocks`, and the id that is put after every document."""
 
-    name = "rolling_blocks_with_ends"
     signature = "rolling_blocks_with_ends(documents, block_size: int, end_id: int)"
     task = (
         "**Exercise 2: where a document ends.** Write "
@@ -132,26 +111,93 @@ class RollingBlocksWithEnds(StreamExercise):
         if lengths and not num_ids:
             return False  # or every counterexample would be one empty document
         # No id of the text: a reader could not tell them apart.
-        return block_size >= 1 and (end_id == 0 or end_id > num_ids)
-
-    def arguments(self, lengths: list[int], block_size: int, end_id: int) -> tuple:
-        return numbered(lengths), block_size, end_id
+        return end_id == 0 or end_id > num_ids
 
     def due(self, lengths: list[int], block_size: int, end_id: int) -> list:
         return blocks_due([[*ids, end_id] for ids in numbered(lengths)], block_size)
 
     def why(self, lengths: list[int], block_size: int, end_id: int) -> str:
-        num_ids, num_ends = sum(lengths), len(lengths)
-        left_over = (num_ids + num_ends) % block_size
-        return f"ids: {num_ids}, ends: {num_ends}, left over: {left_over}"
+        left_over = (sum(lengths) + len(lengths)) % block_size
+        return f"ids: {sum(lengths)}, ends: {len(lengths)}, left over: {left_over}"
 
-    def shown(self, lengths: list[int], block_size: int, end_id: int) -> str:
-        documents = f"iter({numbered(lengths)})"
-        return f"{self.name}({documents}, block_size={block_size}, end_id={end_id})"
+
+class ResumableBlocks(Exercise):
+    """An input is the lengths, the block size, and how many blocks are taken before the state.
+
+    An output is all blocks of the object that went on, those of the one that loaded its state, and
+    how many numbers were in the state if they were too many, else 0.
+    """
+
+    signature = "ResumableBlocks(documents: list[list[int]], block_size: int)"
+    task = (
+        "**Exercise 3: stop and resume.** Write `ResumableBlocks(documents, block_size)`, an "
+        "iterator over exercise 1's blocks. `state_dict()` works at any time, even after the end, "
+        "and disturbs nothing. Its state goes through JSON into `load_state_dict` of a new object "
+        "on the same documents, which then yields the blocks still due. At most `block_size + 8` "
+        "numbers a state, however long the documents."
+    )
+    stub = """class ResumableBlocks:
+    def __init__(self, documents: list[list[int]], block_size: int):
+        raise NotImplementedError
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> list[int]:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict:
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict) -> None:
+        raise NotImplementedError"""
+    BESIDES_IDS = 8  # places, counts and the like
+
+    def inputs(self) -> Iterator[tuple]:
+        for lengths, block_size in uneven_lengths():
+            for num_taken in range(sum(lengths) // block_size + 2):
+                yield lengths, block_size, num_taken
+
+    def allowed(self, lengths: list[int], block_size: int, num_taken: int) -> bool:
+        return num_taken <= sum(lengths) // block_size + 1
+
+    def arguments(self, lengths: list[int], block_size: int, num_taken: int) -> tuple:
+        return numbered(lengths), block_size
+
+    def output(self, answer: Any, lengths: list[int], block_size: int, num_taken: int) -> tuple:
+        first = answer(*self.arguments(lengths, block_size, num_taken))
+        blocks = iter(first)
+        all_blocks = list(islice(blocks, num_taken))
+        state = first.state_dict()
+        all_blocks.extend(blocks)
+        # Only now: a state that shares the buffer of the first has changed with it.
+        text = json.dumps(state)
+        second = answer(*self.arguments(lengths, block_size, num_taken))
+        second.load_state_dict(json.loads(text))
+        size = len(re.findall(r"\d+", text))
+        return all_blocks, list(second), size if size > block_size + self.BESIDES_IDS else 0
+
+    def due(self, lengths: list[int], block_size: int, num_taken: int) -> list:
+        blocks = [block for block, _ in blocks_due(numbered(lengths), block_size)]
+        return [blocks, blocks[num_taken:], 0]
+
+    def why(self, lengths: list[int], block_size: int, num_taken: int) -> str:
+        num_blocks, limit = sum(lengths) // block_size, block_size + self.BESIDES_IDS
+        return f"blocks: {num_blocks}, numbers in the state: at most {limit}"
+
+    def shown(self, lengths: list[int], block_size: int, num_taken: int) -> str:
+        call = super().shown(lengths, block_size, num_taken)
+        if num_taken > sum(lengths) // block_size:
+            return f"{call}, state after its end"
+        return f"{call}, state after {num_taken} block{'s' * (num_taken != 1)}"
+
+    def shown_output(self, value: list) -> str:
+        all_blocks, resumed, too_many = value
+        size = f", numbers in the state: {too_many}" if too_many else ""
+        return f"in all {all_blocks}, resumed {resumed}{size}"
 
 
 class SplitStream(StreamExercise):
-    name = "split_stream"
     signature = "split_stream(documents, part: str, every: int)"
     task = (
         "**Exercise 4: streams that never overlap.** Write "
@@ -175,7 +221,7 @@ class SplitStream(StreamExercise):
                 yield chooser.choices(few, k=count), chooser.choice(self.PARTS), every
 
     def allowed(self, documents: list[str], part: str, every: int) -> bool:
-        return part in self.PARTS and every >= 1
+        return part in self.PARTS
 
     def left_over(self, documents: list[str], every: int) -> list[int]:
         return [zlib.crc32(text.encode("utf-8")) % every for text in documents]
@@ -191,9 +237,6 @@ class SplitStream(StreamExercise):
     def why(self, documents: list[str], part: str, every: int) -> str:
         return f"crc32 % {every} of each: {self.left_over(documents, every)}"
 
-    def shown(self, documents: list[str], part: str, every: int) -> str:
-        return f"{self.name}(iter({documents}), {part!r}, every={every})"
-
 
 EXAMPLE = (  # a line of the live monitor
     "2026-11-25T10:00:01.250 step 20 tokens 20480 documents 161 memory_bytes 310378496"
@@ -207,7 +250,6 @@ class TokensPerS(Exercise):
     the monitor, or the text of another line.
     """
 
-    name = "tokens_per_s"
     signature = "tokens_per_s(lines: list[str]) -> float"
     task = (
         "**Exercise 5: a rate from a log.** A monitor line tells totals so far; `documents` may be "
@@ -285,86 +327,6 @@ class TokensPerS(Exercise):
         known = "".join(f" documents {count}" for count in documents)
         stamp = time.isoformat(timespec="milliseconds")
         return f"{stamp} step {step} tokens {tokens}{known} memory_bytes 310378496"
-
-    def shown(self, entries: list, start: int) -> str:
-        return f"{self.name}({self.arguments(entries, start)[0]})"
-
-
-class ResumableBlocks(Exercise):
-    """An input is the lengths, the block size, and how many blocks are taken before the state.
-
-    An output is all blocks of the object that went on, those of the one that loaded its state, and
-    how many numbers were in the state if they were too many, else 0.
-    """
-
-    name = "ResumableBlocks"
-    signature = "ResumableBlocks(documents: list[list[int]], block_size: int)"
-    task = (
-        "**Exercise 3: stop and resume.** Write `ResumableBlocks(documents, block_size)`, an "
-        "iterator over exercise 1's blocks. `state_dict()` works at any time, even after the end, "
-        "and disturbs nothing. Its state goes through JSON into `load_state_dict` of a new object "
-        "on the same documents, which then yields the blocks still due. At most `block_size + 8` "
-        "numbers a state, however long the documents."
-    )
-    stub = """class ResumableBlocks:
-    def __init__(self, documents: list[list[int]], block_size: int):
-        raise NotImplementedError
-
-    def __iter__(self):
-        return self
-
-    def __next__(self) -> list[int]:
-        raise NotImplementedError
-
-    def state_dict(self) -> dict:
-        raise NotImplementedError
-
-    def load_state_dict(self, state: dict) -> None:
-        raise NotImplementedError"""
-    BESIDES_IDS = 8  # places, counts and the like
-
-    def inputs(self) -> Iterator[tuple]:
-        for lengths, block_size in uneven_lengths():
-            for num_taken in range(sum(lengths) // block_size + 2):
-                yield lengths, block_size, num_taken
-
-    def allowed(self, lengths: list[int], block_size: int, num_taken: int) -> bool:
-        return block_size >= 1 and num_taken <= sum(lengths) // block_size + 1
-
-    def arguments(self, lengths: list[int], block_size: int, num_taken: int) -> tuple:
-        return numbered(lengths), block_size
-
-    def output(self, answer: Any, lengths: list[int], block_size: int, num_taken: int) -> tuple:
-        first = answer(*self.arguments(lengths, block_size, num_taken))
-        blocks = iter(first)
-        all_blocks = list(islice(blocks, num_taken))
-        state = first.state_dict()
-        all_blocks.extend(blocks)
-        # Only now: a state that shares the buffer of the first has changed with it.
-        text = json.dumps(state)
-        second = answer(*self.arguments(lengths, block_size, num_taken))
-        second.load_state_dict(json.loads(text))
-        size = len(re.findall(r"\d+", text))
-        return all_blocks, list(second), size if size > block_size + self.BESIDES_IDS else 0
-
-    def due(self, lengths: list[int], block_size: int, num_taken: int) -> list:
-        blocks = [block for block, _ in blocks_due(numbered(lengths), block_size)]
-        return [blocks, blocks[num_taken:], 0]
-
-    def why(self, lengths: list[int], block_size: int, num_taken: int) -> str:
-        num_blocks, limit = sum(lengths) // block_size, block_size + self.BESIDES_IDS
-        return f"blocks: {num_blocks}, numbers in the state: at most {limit}"
-
-    def shown(self, lengths: list[int], block_size: int, num_taken: int) -> str:
-        call = f"{self.name}({numbered(lengths)}, block_size={block_size})"
-        if num_taken > sum(lengths) // block_size:
-            return f"{call}, state after its end"
-        return f"{call}, state after {num_taken} block{'s' * (num_taken != 1)}"
-
-    def shown_output(self, value: list) -> str:
-        all_blocks, resumed, too_many = value
-        size = f", numbers in the state: {too_many}" if too_many else ""
-        return f"in all {all_blocks}, resumed {resumed}{size}"
 
 
 EXERCISES = (
