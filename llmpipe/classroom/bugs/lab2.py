@@ -13,12 +13,14 @@ import numpy as np
 from llmpipe.arguments import check_block_size
 from llmpipe.classroom.bugs.bug import Bug
 
+BLOCK_SIZE = 4
+DOCUMENTS = ((0, 1, 2, 3, 4), (5, 6), (7, 8, 9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19))
+
 
 class ResumableBlocks:
     """Blocks of `block_size` ids, cut from documents of any lengths; resumable after every block.
 
-    Iterating goes on from where the stream stands, and a last portion that fills no block stays in
-    `buffer`.
+    Iterating continues where the stream stands; ids that fill no last block stay in `buffer`.
 
     >>> stream = ResumableBlocks([[0, 1], [2, 3, 4, 5]], block_size=3)
     >>> next(iter(stream)), stream.state_dict()
@@ -80,20 +82,10 @@ class EmitBeforeRefill(ResumableBlocks):
             yield self.cut_block()
 
 
-BLOCK_SIZE = 4
-DOCUMENTS = (
-    (0, 1, 2, 3, 4),
-    (5, 6),
-    (7, 8, 9, 10, 11, 12),
-    (13, 14, 15, 16),
-    (17, 18, 19),
-)
-
-
 def aliased_state(
     documents: Sequence[Sequence[int]], block_size: int, *, broken: bool = False
 ) -> ResumableBlocks:
-    """A stream of blocks. Broken, its state holds the buffer itself, which goes on changing.
+    """A stream of blocks. Broken, its state holds the buffer itself, which keeps changing.
 
     >>> stream = aliased_state(DOCUMENTS, 4, broken=True)
     >>> blocks = iter(stream)
@@ -138,7 +130,7 @@ def resumed_after(
     documents: Sequence[Sequence[int]] = DOCUMENTS,
     block_size: int = BLOCK_SIZE,
 ) -> Suffixes:
-    """Take a state after `num_blocks` blocks, go on to the end, then resume a new stream from it.
+    """Take a state after `num_blocks` blocks, read to the end, then resume a new stream from it.
 
     Unless told, on the ids 0 to 19 in documents of 5, 2, 6, 4 and 3, which are five blocks of 4.
 
@@ -157,8 +149,7 @@ def resumed_after(
     if not 0 <= num_blocks <= all_blocks:
         raise ValueError(f"num_blocks must be in [0, {all_blocks}], got {num_blocks}")
     blocks = iter(stream)
-    for _ in islice(blocks, num_blocks):
-        pass
+    list(islice(blocks, num_blocks))
     state = stream.state_dict()
     due = list(blocks)
     new_stream.load_state_dict(state)
@@ -219,7 +210,6 @@ def _workers_matter(broken: bool) -> str | None:
 BUGS = (
     Bug(
         name="aliased_state",
-        lab="lab2",
         story="A state that holds the buffer itself and not a copy is changed by every block that "
         "comes after it (in the thread, while it waits in a prefetching queue): resumed from it, a "
         "stream loses ids or gives them out of place.",
@@ -230,10 +220,9 @@ BUGS = (
     ),
     Bug(
         name="emit_before_refill",
-        lab="lab2",
         story="A generator that takes a document, yields a block and only then puts the document "
         "into its buffer keeps it, at the yield, in a local variable that no state sees: resumed, "
-        "the stream goes on without that document.",
+        "the stream continues without that document.",
         invariant="Resumed after any block, a stream gives the very blocks that were still due.",
         thread="https://github.com/pytorch/torchtitan/pull/3008",
         switch=emit_before_refill,
@@ -241,7 +230,6 @@ BUGS = (
     ),
     Bug(
         name="every_worker_reads_all",
-        lab="lab2",
         story="A DataLoader copies an iterable data set into each of its workers, and a copy that "
         "does not ask which worker it is in reads every row (in the thread, of streamed CSV "
         "files): n workers give each row n times.",
