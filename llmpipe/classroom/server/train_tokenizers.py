@@ -1,11 +1,10 @@
 """Trains the sample's two tokenizers.
 
-`python -m llmpipe.classroom.server.train_tokenizers OUTPUT_FOLDER`.
+    python -m llmpipe.classroom.server.train_tokenizers OUTPUT_FOLDER
 
 They stand in for GPT-2's and DistilBERT's where there is no network, are laid out as those are, and
-have 8,192 ids each instead of 50,257 and 30,522. The files in `llmpipe/sample/data/tokenizers`
-came from here: training the byte-level BPE again gives the same file, training the WordPiece
-another one
+have 8,192 ids each instead of 50,257 and 30,522. The files in `llmpipe/sample/data/tokenizers` came
+from here: training the byte-level BPE again gives the same file, training the WordPiece another one
 each time, which is why the files are kept.
 """
 
@@ -95,10 +94,7 @@ def train_distilbert(texts: Iterator[list[str]]) -> Tokenizer:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[
-            ("[CLS]", BERT_TOKENS.index("[CLS]")),
-            ("[SEP]", BERT_TOKENS.index("[SEP]")),
-        ],
+        special_tokens=[(name, BERT_TOKENS.index(name)) for name in ("[CLS]", "[SEP]")],
     )
     return tokenizer
 
