@@ -88,17 +88,14 @@ def test_each_wrong_answer_is_wrong_on_nothing_smaller():
 
 
 class OnlyLarge(Exercise):
-    signature, task = "only_large(numbers)", "Sum."
+    signature = "only_large(numbers)"
 
     def inputs(self):
         yield ([],)
         yield (list(range(100, 160)),)
 
     def due(self, numbers):
-        return sum(numbers)
-
-    def why(self, numbers):
-        return "sum"
+        return sum(numbers), "sum"
 
 
 def test_a_large_counterexample_is_shrunk_to_the_smallest():
@@ -272,7 +269,7 @@ def test_train_and_validation_share_no_text_and_leave_none_out():
     exercise, repeated = EXERCISES["split_stream"], 0
     for documents, _, every in exercise.inputs():
         parts = [
-            [text for text, _ in exercise.due(documents, part, every)] for part in exercise.PARTS
+            [text for text, _ in exercise.due(documents, part, every)[0]] for part in exercise.PARTS
         ]
         assert not set(parts[0]) & set(parts[1])
         assert sorted(parts[0] + parts[1]) == sorted(documents)
@@ -296,8 +293,7 @@ def test_an_answer_by_salted_hash_is_wrong_under_any_salt():
 def test_the_log_has_the_monitor_s_lines_and_others_between_them_and_crosses_midnight():
     exercise = EXERCISES["tokens_per_s"]
     line = r"(\S{10})T\d\d:\d\d:\d\d\.\d{3} step \d+ tokens \d+( documents \d+)? memory_bytes \d+"
-    assert f"`{lab2.EXAMPLE}`" in exercise.task
-    assert re.fullmatch(line, lab2.EXAMPLE)
+    assert re.search(f"`{line}`", exercise.task)
     others, days, with_documents = set(), 0, set()
     for data in exercise.inputs():
         (lines,) = exercise.arguments(*data)
@@ -357,7 +353,7 @@ def test_rows_of_rank_sum_up_and_are_those_of_llmpipe():
     exercise = EXERCISES["rows_of_rank"]
     sums = Counter()
     for num_rows, rank, world_size in exercise.inputs():
-        due = exercise.due(num_rows, rank, world_size)
+        due, _ = exercise.due(num_rows, rank, world_size)
         assert due == len(round_robin(num_rows, rank, world_size))
         sums[num_rows, world_size] += due
     assert all(total == num_rows for (num_rows, _), total in sums.items())
@@ -382,11 +378,11 @@ def test_a_huge_number_is_made_simpler_without_counting_up_to_it():
 def test_ranks_fail_in_every_way_at_every_place_and_while_others_run():
     exercise, seen = EXERCISES["run_all"], Counter()
     for (endings,) in exercise.inputs():
-        due = exercise.due(endings)
+        due, why = exercise.due(endings)
         if "raised" in due:
             rank, exitcode = map(int, re.findall(r"-?\d+", due["raised"]))
             assert exitcode == exercise.script(endings)[rank][1]
-            seen[exercise.why(endings).replace(str(rank), "r"), len(due["stopped"])] += 1
+            seen[why.replace(str(rank), "r"), len(due["stopped"])] += 1
         else:
             assert all(exercise.WAYS[way][0] == 0 for _, way in endings)
             seen["results", 0] += 1

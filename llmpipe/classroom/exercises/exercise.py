@@ -24,7 +24,11 @@ class Exercise:
     """
 
     signature: str
-    task: str  # Markdown of at most 60 words, for the notebook
+
+    @property
+    def task(self) -> str:
+        """What the student is asked to do: the docstring, Markdown of at most 60 words."""
+        return " ".join(self.__doc__.split())
 
     @property
     def name(self) -> str:
@@ -35,12 +39,8 @@ class Exercise:
         """Inputs to try, from small to large. The first to fail is the one that is shown."""
         raise NotImplementedError
 
-    def due(self, *data: Any) -> Any:
-        """The right output for an input."""
-        raise NotImplementedError
-
-    def why(self, *data: Any) -> str:
-        """In a few words, how the right output comes about."""
+    def due(self, *data: Any) -> tuple[Any, str]:
+        """The right output for an input and, in a few words, how it comes about."""
         raise NotImplementedError
 
     def allowed(self, *data: Any) -> bool:
@@ -111,7 +111,7 @@ class Attempt:
         exercise = self.exercise
         self.current = data
         first, self.num_tried = self.num_tried == 0, self.num_tried + 1
-        due = exercise.due(*data)
+        due, why = exercise.due(*data)
         try:
             got = plain(exercise.output(self.function, *data))
             if alike(got, due):
@@ -126,7 +126,7 @@ class Attempt:
         return (
             f"  input      {cut(exercise.shown(*data))}\n"
             f"  came out   {came_out}\n"
-            f"  was due    {cut(exercise.shown_output(due))}   ({exercise.why(*data)})"
+            f"  was due    {cut(exercise.shown_output(due))}   ({why})"
         )
 
     def _shrunk(self, data: tuple) -> tuple:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -14,13 +14,13 @@ from llmpipe.classroom.exercises.shared import PaddedExercise, small_lists
 
 
 class MyRule(Exercise):
+    """**Exercise 1: a rule of your own.** Write `my_rule(text)`: it returns the reason
+    `"shouting"` if more than half of the letters are capitals, else `None`. A letter is what
+    `str.isalpha` accepts, a capital a letter that `str.isupper` accepts; spaces, digits and marks
+    count for neither. A text without letters is kept.
+    """
+
     signature = "my_rule(text: str) -> str | None"
-    task = (
-        "**Exercise 1: a rule of your own.** Write `my_rule(text)`: it returns the reason "
-        '`"shouting"` if more than half of the letters are capitals, else `None`. A letter is what '
-        "`str.isalpha` accepts, a capital a letter that `str.isupper` accepts; spaces, digits and "
-        "marks count for neither. A text without letters is kept."
-    )
 
     def inputs(self) -> Iterator[tuple]:
         for length in range(5):
@@ -32,26 +32,21 @@ class MyRule(Exercise):
         for length in range(5, 200):
             yield ("".join(chooser.choices("ABCÉЖabcßж中 .,!?019", k=length)),)
 
-    def counts(self, text: str) -> tuple[int, int]:
+    def due(self, text: str) -> tuple[str | None, str]:
         letters = [character for character in text if character.isalpha()]
-        return len(letters), sum(letter.isupper() for letter in letters)
-
-    def due(self, text: str) -> str | None:
-        num_letters, num_capitals = self.counts(text)
-        return "shouting" if num_capitals > num_letters / 2 else None
-
-    def why(self, text: str) -> str:
-        return "letters: {}, capitals: {}".format(*self.counts(text))
+        num_capitals = sum(letter.isupper() for letter in letters)
+        reason = "shouting" if num_capitals > len(letters) / 2 else None
+        return reason, f"letters: {len(letters)}, capitals: {num_capitals}"
 
 
 class IdsLost(Exercise):
+    """**Exercise 2: lost at the edges.** Documents have `lengths` ids. They come `batch_size` at a
+    time, in order; the last map batch may hold fewer. The ids of each map batch are joined and cut
+    into blocks of `block_size`, and what is left over is dropped. Write `ids_lost(lengths,
+    batch_size, block_size)`: how many ids are dropped in all?
+    """
+
     signature = "ids_lost(lengths: list[int], batch_size: int, block_size: int) -> int"
-    task = (
-        "**Exercise 2: lost at the edges.** Documents have `lengths` ids. They come `batch_size` "
-        "at a time, in order; the last map batch may hold fewer. The ids of each map batch are "
-        "joined and cut into blocks of `block_size`, and what is left over is dropped. Write "
-        "`ids_lost(lengths, batch_size, block_size)`: how many ids are dropped in all?"
-    )
 
     def inputs(self) -> Iterator[tuple]:
         yield from small_lists(range(4), 4, range(1, 4), range(1, 5))
@@ -60,30 +55,22 @@ class IdsLost(Exercise):
             for batch_size, block_size in ((1, 128), (7, 128), (10, 64), (count, 128), (1000, 16)):
                 yield [chooser.randrange(400) for _ in range(count)], batch_size, block_size
 
-    def left_over(self, lengths: list[int], batch_size: int, block_size: int) -> list[int]:
-        """Ids left over of each map batch."""
+    def due(self, lengths: list[int], batch_size: int, block_size: int) -> tuple[int, str]:
         starts = range(0, len(lengths), batch_size)
-        return [sum(lengths[start : start + batch_size]) % block_size for start in starts]
-
-    def due(self, lengths: list[int], batch_size: int, block_size: int) -> int:
-        return sum(self.left_over(lengths, batch_size, block_size))
-
-    def why(self, lengths: list[int], batch_size: int, block_size: int) -> str:
-        left_over = self.left_over(lengths, batch_size, block_size)
+        left_over = [sum(lengths[start : start + batch_size]) % block_size for start in starts]
         if len(left_over) > 12:
-            return f"left over of {len(left_over)} map batches"
-        return f"left over of each map batch: {left_over}"
+            return sum(left_over), f"left over of {len(left_over)} map batches"
+        return sum(left_over), f"left over of each map batch: {left_over}"
 
 
 class ChunkPadded(PaddedExercise):
+    """**Exercise 3: lose nothing.** Write `chunk_padded(ids, block_size, pad_id)` for an array of
+    ids. It returns `(blocks, attention_mask)`, whole numbers of shape `(num_blocks, block_size)`:
+    the last block is filled with `pad_id`; the mask is 1 where an id of the text stands and 0 on
+    padding. No ids, no blocks. Mind a text that holds `pad_id`.
+    """
+
     signature = "chunk_padded(ids: np.ndarray, block_size: int, pad_id: int)"
-    task = (
-        "**Exercise 3: lose nothing.** Write `chunk_padded(ids, block_size, pad_id)` for an array "
-        "of ids. It returns `(blocks, attention_mask)`, whole numbers of shape "
-        "`(num_blocks, block_size)`: the last block is filled with `pad_id`; the mask is 1 where "
-        "an id of the text stands and 0 on padding. No ids, no blocks. Mind a text that holds "
-        "`pad_id`."
-    )
     rows_name = "blocks"
 
     def inputs(self) -> Iterator[tuple]:
@@ -99,14 +86,12 @@ class ChunkPadded(PaddedExercise):
     def allowed(self, ids: list[int], block_size: int, pad_id: int) -> bool:
         return 0 not in ids  # a reader would take it for padding, where that is not the point
 
-    def due(self, ids: list[int], block_size: int, pad_id: int) -> list:
+    def due(self, ids: list[int], block_size: int, pad_id: int) -> tuple[list, str]:
         starts = range(0, len(ids), block_size)
         rows = [ids[start : start + block_size] for start in starts]
-        return self.padded(rows, block_size, pad_id)
-
-    def why(self, ids: list[int], block_size: int, pad_id: int) -> str:
         inside = f", and {pad_id} occurs in the text" if pad_id in ids else ""
-        return f"ids: {len(ids)}, padding: {-len(ids) % block_size}{inside}"
+        why = f"ids: {len(ids)}, padding: {-len(ids) % block_size}{inside}"
+        return self.padded(rows, block_size, pad_id), why
 
     def arguments(self, ids: list[int], block_size: int, pad_id: int) -> tuple:
         return np.array(ids, dtype=np.int64), block_size, pad_id
@@ -116,17 +101,15 @@ class ChunkPadded(PaddedExercise):
 
 
 class SmallestGoodBatchSize(Exercise):
-    """An input is the rates, in tokens/s, at the batch sizes 1, 2, 4, ...; and the tolerance."""
+    """**Exercise 4: when batching stops paying.** `measure(size)` gives the tokens/s of a batch
+    size; it takes long, so ask once a size. Write `smallest_good_batch_size(measure, sizes,
+    tolerance)`: the smallest of `sizes`, which ascend, whose rate is at least `(1 - tolerance)`
+    times the best rate of all. Then try it on your tokenizer.
+    """
 
     signature = "smallest_good_batch_size(measure, sizes: list[int], tolerance: float) -> int"
-    task = (
-        "**Exercise 4: when batching stops paying.** `measure(size)` gives the tokens/s of a batch "
-        "size; it takes long, so ask once a size. Write "
-        "`smallest_good_batch_size(measure, sizes, tolerance)`: the smallest of `sizes`, which "
-        "ascend, whose rate is at least `(1 - tolerance)` times the best rate of all. Then try it "
-        "on your tokenizer."
-    )
 
+    # An input is the rates, in tokens/s, at the batch sizes 1, 2, 4, ...; and the tolerance.
     def inputs(self) -> Iterator[tuple]:
         # Quarters and halves of whole numbers are exact, so that no answer hangs on rounding.
         for count in range(1, 5):
@@ -141,12 +124,10 @@ class SmallestGoodBatchSize(Exercise):
     def by_size(self, rates: list[int]) -> dict[int, int]:
         return {2**index: rate for index, rate in enumerate(rates)}
 
-    def due(self, rates: list[int], tolerance: float) -> int:
-        enough = (1 - tolerance) * max(rates)
-        return next(size for size, rate in self.by_size(rates).items() if rate >= enough)
-
-    def why(self, rates: list[int], tolerance: float) -> str:
-        return f"the best rate is {max(rates)}, good is {(1 - tolerance) * max(rates):g} or more"
+    def due(self, rates: list[int], tolerance: float) -> tuple[int, str]:
+        good = (1 - tolerance) * max(rates)
+        smallest = next(size for size, rate in self.by_size(rates).items() if rate >= good)
+        return smallest, f"the best rate is {max(rates)}, good is {good:g} or more"
 
     def arguments(self, rates: list[int], tolerance: float) -> tuple:
         left = self.by_size(rates)
@@ -167,21 +148,19 @@ class SmallestGoodBatchSize(Exercise):
 
 
 class MeasureBlockSizes(Exercise):
-    """An input is the number of ids and the block sizes; time is a clock of our own."""
+    """**Exercise 5: throughput by block size.** Write `measure_block_sizes(ids, block_sizes,
+    epoch, clock)`. For each block size, cut `ids` with `chunk`, call `epoch(blocks)` once to warm
+    up, then time a second call with `clock()`, which tells seconds. Return `{block_size: tokens
+    per second}`; ids in the remainder are not read, so do not count them.
+    """
 
     signature = (
         "measure_block_sizes(ids: np.ndarray, block_sizes: list[int], epoch, clock)"
         " -> dict[int, float]"
     )
-    task = (
-        "**Exercise 5: throughput by block size.** Write "
-        "`measure_block_sizes(ids, block_sizes, epoch, clock)`. For each block size, cut `ids` "
-        "with `chunk`, call `epoch(blocks)` once to warm up, then time a second call with "
-        "`clock()`, which tells seconds. Return `{block_size: tokens per second}`; ids in the "
-        "remainder are not read, so do not count them."
-    )
     COLD_S, WARM_S = 10, 2
 
+    # An input is the number of ids and the block sizes; time is a clock of our own.
     def inputs(self) -> Iterator[tuple]:
         for count in range(1, 9):
             for first in range(1, count + 1):
@@ -195,29 +174,22 @@ class MeasureBlockSizes(Exercise):
         one_each = 0 < len(set(block_sizes)) == len(block_sizes)
         return one_each and all(1 <= block_size <= count for block_size in block_sizes)
 
-    def due(self, count: int, block_sizes: list[int]) -> dict[int, float]:
-        return {size: (count - count % size) / self.WARM_S for size in block_sizes}
-
-    def why(self, count: int, block_sizes: list[int]) -> str:
+    def due(self, count: int, block_sizes: list[int]) -> tuple[dict[int, float], str]:
         read = {size: count - count % size for size in block_sizes}
-        return f"ids in blocks: {read}; an epoch takes {self.COLD_S} s, then {self.WARM_S} s"
+        why = f"ids in blocks: {read}; an epoch takes {self.COLD_S} s, then {self.WARM_S} s"
+        return {size: num_ids / self.WARM_S for size, num_ids in read.items()}, why
 
     def arguments(self, count: int, block_sizes: list[int]) -> tuple:
-        epoch, clock = self.epoch_and_clock()
-        return np.arange(count), list(block_sizes), epoch, clock
-
-    def epoch_and_clock(self) -> tuple[Callable[[Any], None], Callable[[], float]]:
-        """An epoch that takes `COLD_S` with a block size that is new, `WARM_S` with a known one."""
         now, known = 1000.0, set()
 
-        def epoch(blocks: Any) -> None:
+        def epoch(blocks: Any) -> None:  # takes longer with a block size that is new
             nonlocal now
             if np.ndim(blocks) != 2:
                 raise TypeError(f"epoch takes blocks of shape (B, T), got {np.shape(blocks)}")
             now += self.WARM_S if np.shape(blocks)[1] in known else self.COLD_S
             known.add(np.shape(blocks)[1])
 
-        return epoch, lambda: now
+        return np.arange(count), list(block_sizes), epoch, lambda: now
 
     def shown(self, count: int, block_sizes: list[int]) -> str:
         return f"{self.name}(np.arange({count}), {block_sizes}, epoch, clock)"

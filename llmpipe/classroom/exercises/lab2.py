@@ -64,42 +64,37 @@ class StreamExercise(Exercise):
 
 
 class RollingBlocks(StreamExercise):
-    """An input is the lengths of the documents and the block size."""
+    """**Exercise 1: a rolling buffer.** Write `rolling_blocks(documents, block_size)`, a
+    generator. `documents` is an iterator of lists of ids. Join all ids in order, across documents,
+    and yield lists of `block_size` ids: each as soon as it is full, before the next document is
+    read. A long document fills several. Ids left over at the end are dropped.
+    """
 
     signature = "rolling_blocks(documents, block_size: int)"
-    task = (
-        "**Exercise 1: a rolling buffer.** Write `rolling_blocks(documents, block_size)`, a "
-        "generator. `documents` is an iterator of lists of ids. Join all ids in order, across "
-        "documents, and yield lists of `block_size` ids: each as soon as it is full, before the "
-        "next document is read. A long document fills several. Ids left over at the end are "
-        "dropped."
-    )
 
+    # An input is the lengths of the documents and the block size.
     def inputs(self) -> Iterator[tuple]:
         return uneven_lengths()
 
     def arguments(self, lengths: list[int], *options: int) -> tuple:
         return numbered(lengths), *options
 
-    def due(self, lengths: list[int], block_size: int) -> list:
-        return blocks_due(numbered(lengths), block_size)
-
-    def why(self, lengths: list[int], block_size: int) -> str:
+    def due(self, lengths: list[int], block_size: int) -> tuple[list, str]:
         left_over = sum(lengths) % block_size
-        return f"ids: {sum(lengths)}, left over: {left_over}; a block comes once it is full"
+        why = f"ids: {sum(lengths)}, left over: {left_over}; a block comes once it is full"
+        return blocks_due(numbered(lengths), block_size), why
 
 
 class RollingBlocksWithEnds(RollingBlocks):
-    """As `RollingBlocks`, and the id that is put after every document."""
+    """**Exercise 2: where a document ends.** Write `rolling_blocks_with_ends(documents,
+    block_size, end_id)`: as in exercise 1, but `end_id` comes after every document, the last one
+    and empty ones too, and counts as an id of that document: a block that it fills is yielded
+    before the next document is read.
+    """
 
     signature = "rolling_blocks_with_ends(documents, block_size: int, end_id: int)"
-    task = (
-        "**Exercise 2: where a document ends.** Write "
-        "`rolling_blocks_with_ends(documents, block_size, end_id)`: as in exercise 1, but `end_id` "
-        "comes after every document, the last one and empty ones too, and counts as an id of that "
-        "document: a block that it fills is yielded before the next document is read."
-    )
 
+    # As `RollingBlocks`, and the id that is put after every document.
     def inputs(self) -> Iterator[tuple]:
         for lengths, block_size in uneven_lengths():
             for end_id in (0, 50256):
@@ -113,29 +108,21 @@ class RollingBlocksWithEnds(RollingBlocks):
         # No id of the text: a reader could not tell them apart.
         return end_id == 0 or end_id > num_ids
 
-    def due(self, lengths: list[int], block_size: int, end_id: int) -> list:
-        return blocks_due([[*ids, end_id] for ids in numbered(lengths)], block_size)
-
-    def why(self, lengths: list[int], block_size: int, end_id: int) -> str:
+    def due(self, lengths: list[int], block_size: int, end_id: int) -> tuple[list, str]:
         left_over = (sum(lengths) + len(lengths)) % block_size
-        return f"ids: {sum(lengths)}, ends: {len(lengths)}, left over: {left_over}"
+        why = f"ids: {sum(lengths)}, ends: {len(lengths)}, left over: {left_over}"
+        return blocks_due([[*ids, end_id] for ids in numbered(lengths)], block_size), why
 
 
 class ResumableBlocks(Exercise):
-    """An input is the lengths, the block size, and how many blocks are taken before the state.
-
-    An output is all blocks of the object that went on, those of the one that loaded its state, and
-    how many numbers were in the state if they were too many, else 0.
+    """**Exercise 3: stop and resume.** Write `ResumableBlocks(documents, block_size)`, an iterator
+    over exercise 1's blocks. `state_dict()` works at any time, even after the end, and disturbs
+    nothing. Its state goes through JSON into `load_state_dict` of a new object on the same
+    documents, which then yields the blocks still due. At most `block_size + 8` numbers a state,
+    however long the documents.
     """
 
     signature = "ResumableBlocks(documents: list[list[int]], block_size: int)"
-    task = (
-        "**Exercise 3: stop and resume.** Write `ResumableBlocks(documents, block_size)`, an "
-        "iterator over exercise 1's blocks. `state_dict()` works at any time, even after the end, "
-        "and disturbs nothing. Its state goes through JSON into `load_state_dict` of a new object "
-        "on the same documents, which then yields the blocks still due. At most `block_size + 8` "
-        "numbers a state, however long the documents."
-    )
     stub = """class ResumableBlocks:
     def __init__(self, documents: list[list[int]], block_size: int):
         raise NotImplementedError
@@ -153,6 +140,9 @@ class ResumableBlocks(Exercise):
         raise NotImplementedError"""
     BESIDES_IDS = 8  # places, counts and the like
 
+    # An input is the lengths, the block size, and how many blocks are taken before the state.
+    # An output is all blocks of the object that went on, those of the one that loaded its
+    # state, and how many numbers were in the state if they were too many, else 0.
     def inputs(self) -> Iterator[tuple]:
         for lengths, block_size in uneven_lengths():
             for num_taken in range(sum(lengths) // block_size + 2):
@@ -177,13 +167,11 @@ class ResumableBlocks(Exercise):
         size = len(re.findall(r"\d+", text))
         return all_blocks, list(second), size if size > block_size + self.BESIDES_IDS else 0
 
-    def due(self, lengths: list[int], block_size: int, num_taken: int) -> list:
+    def due(self, lengths: list[int], block_size: int, num_taken: int) -> tuple[list, str]:
         blocks = [block for block, _ in blocks_due(numbered(lengths), block_size)]
-        return [blocks, blocks[num_taken:], 0]
-
-    def why(self, lengths: list[int], block_size: int, num_taken: int) -> str:
-        num_blocks, limit = sum(lengths) // block_size, block_size + self.BESIDES_IDS
-        return f"blocks: {num_blocks}, numbers in the state: at most {limit}"
+        limit = block_size + self.BESIDES_IDS
+        why = f"blocks: {len(blocks)}, numbers in the state: at most {limit}"
+        return [blocks, blocks[num_taken:], 0], why
 
     def shown(self, lengths: list[int], block_size: int, num_taken: int) -> str:
         call = super().shown(lengths, block_size, num_taken)
@@ -198,14 +186,13 @@ class ResumableBlocks(Exercise):
 
 
 class SplitStream(StreamExercise):
+    """**Exercise 4: streams that never overlap.** Write `split_stream(documents, part, every)`, a
+    generator over an iterator of texts. A text belongs to `"validation"` if `zlib.crc32` of its
+    UTF-8 bytes is divisible by `every`, else to `"train"`. Yield the texts of `part` in order,
+    repeated ones too, each before the next is read. Why not choose by position?
+    """
+
     signature = "split_stream(documents, part: str, every: int)"
-    task = (
-        "**Exercise 4: streams that never overlap.** Write "
-        "`split_stream(documents, part, every)`, a generator over an iterator of texts. A text "
-        'belongs to `"validation"` if `zlib.crc32` of its UTF-8 bytes is divisible by `every`, '
-        'else to `"train"`. Yield the texts of `part` in order, repeated ones too, each before the '
-        "next is read. Why not choose by position?"
-    )
     PARTS = ("train", "validation")
 
     def inputs(self) -> Iterator[tuple]:
@@ -223,41 +210,25 @@ class SplitStream(StreamExercise):
     def allowed(self, documents: list[str], part: str, every: int) -> bool:
         return part in self.PARTS
 
-    def left_over(self, documents: list[str], every: int) -> list[int]:
-        return [zlib.crc32(text.encode("utf-8")) % every for text in documents]
-
-    def due(self, documents: list[str], part: str, every: int) -> list:
-        parts = [self.PARTS[left == 0] for left in self.left_over(documents, every)]
-        return [
+    def due(self, documents: list[str], part: str, every: int) -> tuple[list, str]:
+        left_over = [zlib.crc32(text.encode("utf-8")) % every for text in documents]
+        texts = [
             [text, count]
-            for count, (text, its_part) in enumerate(zip(documents, parts, strict=True), 1)
-            if its_part == part
+            for count, (text, left) in enumerate(zip(documents, left_over, strict=True), 1)
+            if self.PARTS[left == 0] == part
         ]
-
-    def why(self, documents: list[str], part: str, every: int) -> str:
-        return f"crc32 % {every} of each: {self.left_over(documents, every)}"
-
-
-EXAMPLE = (  # a line of the live monitor
-    "2026-11-25T10:00:01.250 step 20 tokens 20480 documents 161 memory_bytes 310378496"
-)
+        return texts, f"crc32 % {every} of each: {left_over}"
 
 
 class TokensPerS(Exercise):
-    """An input is a list of entries, and the index of the time at which they start.
-
-    An entry is [quarters of a second since then, tokens] or [..., ..., documents], for a line of
-    the monitor, or the text of another line.
+    """**Exercise 5: a rate from a log.** A monitor line tells totals so far; `documents` may be
+    missing: `2026-11-25T10:00:01.250 step 20 tokens 20480 documents 161 memory_bytes 310378496`.
+    Write `tokens_per_s(lines)`: tokens between first and last such line, by the seconds between
+    them; 0.0 without two lines or time between. Other lines, some empty, lack the second word
+    `step`.
     """
 
     signature = "tokens_per_s(lines: list[str]) -> float"
-    task = (
-        "**Exercise 5: a rate from a log.** A monitor line tells totals so far; `documents` may be "
-        f"missing:\n`{EXAMPLE}`\n"
-        "Write `tokens_per_s(lines)`: tokens between first and last such line, by the seconds "
-        "between them; 0.0 without two lines or time between. Other lines, some empty, lack "
-        "the second word `step`."
-    )
     STARTS = (
         "2026-11-25T10:00:00",
         "2026-11-25T10:59:59",
@@ -272,6 +243,9 @@ class TokensPerS(Exercise):
         "saved after step 20",
     )
 
+    # An input is a list of entries, and the index of the time at which they start. An entry is
+    # [quarters of a second since then, tokens] or [..., ..., documents], for a line of the
+    # monitor, or the text of another line.
     def inputs(self) -> Iterator[tuple]:
         yield [], 0
         for other in self.OTHERS:
@@ -304,17 +278,12 @@ class TokensPerS(Exercise):
         ascend = all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(lines))
         return ascend and all(other.split()[1:2] != ["step"] for other in others)
 
-    def due(self, entries: list, start: int) -> float:
-        seconds, tokens = self._between(entries)
-        return tokens / seconds if seconds else 0.0
-
-    def _between(self, entries: list) -> tuple[float, int]:
-        lines = self.monitored(entries) or [[0, 0]]
-        return (lines[-1][0] - lines[0][0]) / 4, lines[-1][1] - lines[0][1]
-
-    def why(self, entries: list, start: int) -> str:
-        seconds, tokens = self._between(entries)
-        return f"monitor lines: {len(self.monitored(entries))}, tokens: {tokens} in {seconds:g} s"
+    def due(self, entries: list, start: int) -> tuple[float, str]:
+        lines = self.monitored(entries)
+        first, last = (lines[0], lines[-1]) if lines else ([0, 0], [0, 0])
+        seconds, tokens = (last[0] - first[0]) / 4, last[1] - first[1]
+        why = f"monitor lines: {len(lines)}, tokens: {tokens} in {seconds:g} s"
+        return tokens / seconds if seconds else 0.0, why
 
     def arguments(self, entries: list, start: int) -> tuple:
         return ([self._line(step, entry, start) for step, entry in enumerate(entries)],)

@@ -14,13 +14,13 @@ from llmpipe.classroom.exercises.shared import ShardsExercise, said_times
 
 
 class ShardRoundRobin(Exercise):
+    """**Exercise 1: one at a time.** Write `shard_round_robin(items, rank, world_size)`: the list
+    of items that rank `rank` reads when they are distributed round-robin, one to each rank,
+    beginning at rank 0 and again from there after the last. Ranks that get no item have an empty
+    list. Two items may be equal.
+    """
+
     signature = "shard_round_robin(items: list, rank: int, world_size: int) -> list"
-    task = (
-        "**Exercise 1: one at a time.** Write `shard_round_robin(items, rank, world_size)`: the "
-        "list of items that rank `rank` reads when they are distributed round-robin, one to each "
-        "rank, beginning at rank 0 and again from there after the last. Ranks that get no item "
-        "have an empty list. Two items may be equal."
-    )
 
     def inputs(self) -> Iterator[tuple]:
         for count, world_size in product(range(8), range(1, 6)):
@@ -33,22 +33,20 @@ class ShardRoundRobin(Exercise):
     def allowed(self, items: list[str], rank: int, world_size: int) -> bool:
         return rank < world_size and all(items)
 
-    def due(self, items: list[str], rank: int, world_size: int) -> list[str]:
-        return [item for index, item in enumerate(items) if index % world_size == rank]
-
-    def why(self, items: list[str], rank: int, world_size: int) -> str:
+    def due(self, items: list[str], rank: int, world_size: int) -> tuple[list[str], str]:
         positions = [index for index in range(len(items)) if index % world_size == rank]
-        return f"positions {positions}" if positions else "more ranks than items"
+        why = f"positions {positions}" if positions else "more ranks than items"
+        return [items[index] for index in positions], why
 
 
 class ShardContiguous(ShardsExercise):
+    """**Exercise 2: one run each.** Write `shard_contiguous(items, rank, world_size)`: each rank
+    reads one run of neighbours. Joined from rank 0 on, the runs are `items`: none is lost,
+    duplicated or moved. Their lengths differ by at most one; which ranks have the longer runs, or
+    none where items are few, is up to you.
+    """
+
     signature = "shard_contiguous(items: list, rank: int, world_size: int) -> list"
-    task = (
-        "**Exercise 2: one run each.** Write `shard_contiguous(items, rank, world_size)`: each "
-        "rank reads one run of neighbours. Joined from rank 0 on, the runs are `items`: none is "
-        "lost, duplicated or moved. Their lengths differ by at most one; which ranks have the "
-        "longer runs, or none where items are few, is up to you."
-    )
     promise = "every item once, in order, in runs whose lengths differ by at most one"
 
     def inputs(self) -> Iterator[tuple]:
@@ -75,16 +73,15 @@ class ShardContiguous(ShardsExercise):
 
 
 class Coverage(Exercise):
-    """A log is a list of [rank, document id]; the student's holds tuples."""
+    """**Exercise 3: prove it.** Documents have the ids 0 to `num_documents - 1`. `log` has a pair
+    `(rank, document id)` for every time a rank read one, in any order. Write `coverage(log,
+    num_documents)`: a dict of two ascending lists of ids, `"missing"`, which nobody read, and
+    `"duplicated"`, read more than once, be it by one rank or several.
+    """
 
     signature = "coverage(log: list[tuple[int, int]], num_documents: int) -> dict[str, list[int]]"
-    task = (
-        "**Exercise 3: prove it.** Documents have the ids 0 to `num_documents - 1`. `log` has a "
-        "pair `(rank, document id)` for every time a rank read one, in any order. Write "
-        '`coverage(log, num_documents)`: a dict of two ascending lists of ids, `"missing"`, which '
-        'nobody read, and `"duplicated"`, read more than once, be it by one rank or several.'
-    )
 
+    # A log is a list of [rank, document id]; the student's holds tuples.
     def inputs(self) -> Iterator[tuple]:
         for num_documents in range(4):
             pairs = list(product(range(2), range(num_documents)))
@@ -102,31 +99,26 @@ class Coverage(Exercise):
     def arguments(self, log: list[list[int]], num_documents: int) -> tuple:
         return [tuple(pair) for pair in log], num_documents
 
-    def times_read(self, log: list[list[int]], num_documents: int) -> list[int]:
-        times = Counter(document for _, document in log)
-        return [times[document] for document in range(num_documents)]
-
-    def due(self, log: list[list[int]], num_documents: int) -> dict[str, list[int]]:
-        times = self.times_read(log, num_documents)
-        return {
+    def due(self, log: list[list[int]], num_documents: int) -> tuple[dict[str, list[int]], str]:
+        counts = Counter(document for _, document in log)
+        times = [counts[document] for document in range(num_documents)]
+        covered = {
             "missing": [document for document, count in enumerate(times) if count == 0],
             "duplicated": [document for document, count in enumerate(times) if count > 1],
         }
-
-    def why(self, log: list[list[int]], num_documents: int) -> str:
         if num_documents > 12:
-            return f"documents: {num_documents}, times read in all: {len(log)}"
-        return f"times read, by id: {self.times_read(log, num_documents)}"
+            return covered, f"documents: {num_documents}, times read in all: {len(log)}"
+        return covered, f"times read, by id: {times}"
 
 
 class RowsOfRank(Exercise):
+    """**Exercise 4: how many, without counting.** Rows 0 to `num_rows - 1` are distributed
+    round-robin, row 0 to rank 0. Write `rows_of_rank(num_rows, rank, world_size)`: how many rows
+    the rank gets. Numbers go up to 10^18 and beyond, so that no loop would end, and the result
+    must be exact: a float holds about 16 digits only.
+    """
+
     signature = "rows_of_rank(num_rows: int, rank: int, world_size: int) -> int"
-    task = (
-        "**Exercise 4: how many, without counting.** Rows 0 to `num_rows - 1` are distributed "
-        "round-robin, row 0 to rank 0. Write `rows_of_rank(num_rows, rank, world_size)`: how many "
-        "rows the rank gets. Numbers go up to 10^18 and beyond, so that no loop would end, and "
-        "the result must be exact: a float holds about 16 digits only."
-    )
     # So large that a list of the rows is refused at once, and a float is not exact.
     LARGE = (10**18 + 1, 2 * 10**18 + 3)
     MOST_SMALL = 12
@@ -142,13 +134,12 @@ class RowsOfRank(Exercise):
         in_reach = num_rows <= self.MOST_SMALL or num_rows in self.LARGE
         return in_reach and rank < world_size
 
-    def due(self, num_rows: int, rank: int, world_size: int) -> int:
-        return len(range(rank, num_rows, world_size))
-
-    def why(self, num_rows: int, rank: int, world_size: int) -> str:
+    def due(self, num_rows: int, rank: int, world_size: int) -> tuple[int, str]:
+        rows = range(rank, num_rows, world_size)
         if num_rows <= self.MOST_SMALL:
-            return f"rows {list(range(rank, num_rows, world_size))}"
-        return f"full rounds: {num_rows // world_size:_}, rows after them: {num_rows % world_size}"
+            return len(rows), f"rows {list(rows)}"
+        full, after = divmod(num_rows, world_size)
+        return len(rows), f"full rounds: {full:_}, rows after them: {after}"
 
     def shown_first(self, value: int) -> str:
         return f"{value:_}"
@@ -158,14 +149,13 @@ class RowsOfRank(Exercise):
 
 
 class PredictedEfficiency(Exercise):
+    """**Exercise 5: what more ranks can bring.** Of the time on one rank, `serial_share` stays
+    however many there are; the rest is divided by the ranks at work, never more than `num_cores`.
+    Speed-up is the time on one rank divided by the time on all, efficiency the speed-up divided by
+    `num_ranks`. Write `predicted_efficiency(serial_share, num_ranks, num_cores)`.
+    """
+
     signature = "predicted_efficiency(serial_share: float, num_ranks: int, num_cores: int) -> float"
-    task = (
-        "**Exercise 5: what more ranks can bring.** Of the time on one rank, `serial_share` stays "
-        "however many there are; the rest is divided by the ranks at work, never more than "
-        "`num_cores`. Speed-up is the time on one rank divided by the time on all, efficiency the "
-        "speed-up divided by `num_ranks`. Write "
-        "`predicted_efficiency(serial_share, num_ranks, num_cores)`."
-    )
 
     def inputs(self) -> Iterator[tuple]:
         for num_ranks, num_cores in sorted(product(range(1, 9), repeat=2), key=sum):
@@ -173,16 +163,11 @@ class PredictedEfficiency(Exercise):
                 yield serial_share, num_ranks, num_cores
         yield 0.1, 1000, 64
 
-    def time(self, serial_share: float, num_ranks: int, num_cores: int) -> float:
-        return serial_share + (1 - serial_share) / min(num_ranks, num_cores)
-
-    def due(self, serial_share: float, num_ranks: int, num_cores: int) -> float:
-        return 1 / self.time(serial_share, num_ranks, num_cores) / num_ranks
-
-    def why(self, serial_share: float, num_ranks: int, num_cores: int) -> str:
-        time = self.time(serial_share, num_ranks, num_cores)
+    def due(self, serial_share: float, num_ranks: int, num_cores: int) -> tuple[float, str]:
         at_work = min(num_ranks, num_cores)
-        return f"ranks at work: {at_work}, time: {time:g}, speed-up: {1 / time:g}"
+        time = serial_share + (1 - serial_share) / at_work
+        why = f"ranks at work: {at_work}, time: {time:g}, speed-up: {1 / time:g}"
+        return 1 / time / num_ranks, why
 
 
 class ScriptedRank:
@@ -245,19 +230,14 @@ def ends(script: list[tuple]) -> tuple[list[int], int | None]:
 
 
 class RunAll(Exercise):
-    """An input is, for each rank, [when it ends, in which of `WAYS`].
-
-    An output is what was returned or raised, and the ranks that were stopped.
+    """**Exercise 6: lose no failure.** `wait()` blocks until another rank ends, and returns which;
+    its process then has an `exitcode`, and a `result` or `None`. Repair `run_all(processes,
+    wait)`: at the first exit code other than 0, or missing result, `terminate()` the processes
+    still running, which would never end, and raise `RuntimeError(f"rank {rank}: exit code
+    {exitcode}")`.
     """
 
     signature = "run_all(processes: list, wait) -> list"
-    task = (
-        "**Exercise 6: lose no failure.** `wait()` blocks until another rank ends, and returns "
-        "which; its process then has an `exitcode`, and a `result` or `None`. Repair "
-        "`run_all(processes, wait)`: at the first exit code other than 0, or missing result, "
-        "`terminate()` the processes still running, which would never end, and raise "
-        '`RuntimeError(f"rank {rank}: exit code {exitcode}")`.'
-    )
     stub = """def run_all(processes: list, wait) -> list:
     # This launcher loses failures:
     #     for _ in processes:
@@ -267,6 +247,8 @@ class RunAll(Exercise):
     # Exit code and result. A shrink goes towards the first, so the plainest of each kind leads.
     WAYS = ((0, 7), (0, 0), (3, None), (-9, None), (0, None), (3, 7))
 
+    # An input is, for each rank, [when it ends, in which of `WAYS`]. An output is what was
+    # returned or raised, and the ranks that were stopped.
     def inputs(self) -> Iterator[tuple]:
         for num_ranks in range(4):
             for ways in product(range(len(self.WAYS)), repeat=num_ranks):
@@ -290,23 +272,18 @@ class RunAll(Exercise):
             outcome = {"raised": str(error)}
         return {**outcome, "stopped": ranks.stopped}
 
-    def due(self, endings: list[list[int]]) -> dict:
+    def due(self, endings: list[list[int]]) -> tuple[dict, str]:
         script = self.script(endings)
         ended, failed = ends(script)
         if failed is None:
-            return {"returned": [result for _, _, result in script], "stopped": []}
-        running = sorted(set(range(len(script))) - set(ended))
-        return {"raised": f"rank {failed}: exit code {script[failed][1]}", "stopped": running}
-
-    def why(self, endings: list[list[int]]) -> str:
-        script = self.script(endings)
-        _, failed = ends(script)
-        if failed is None:
-            return "no rank failed"
+            returned = [result for _, _, result in script]
+            return {"returned": returned, "stopped": []}, "no rank failed"
         exitcode = script[failed][1]
+        running = sorted(set(range(len(script))) - set(ended))
+        due = {"raised": f"rank {failed}: exit code {exitcode}", "stopped": running}
         if exitcode < 0:
-            return f"signal {-exitcode} killed rank {failed}"
-        return f"rank {failed} failed" if exitcode else f"rank {failed} delivered no result"
+            return due, f"signal {-exitcode} killed rank {failed}"
+        return due, f"rank {failed} {'failed' if exitcode else 'delivered no result'}"
 
     def shown(self, endings: list[list[int]]) -> str:
         script = self.script(endings)

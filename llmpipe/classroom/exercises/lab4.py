@@ -18,13 +18,13 @@ from llmpipe.classroom.exercises.shared import (
 
 
 class PadToLongest(PaddedExercise):
+    """**Exercise 1: no longer than it must be.** Write `pad_to_longest(reviews, pad_id)` for a
+    batch of lists of ids. It returns `(input_ids, attention_mask)`, a row for each review, all as
+    long as the longest: shorter ones are followed by `pad_id`, where the mask is 0; elsewhere it
+    is 1. Mind reviews that hold `pad_id`, and a batch without reviews.
+    """
+
     signature = "pad_to_longest(reviews: list[list[int]], pad_id: int)"
-    task = (
-        "**Exercise 1: no longer than it must be.** Write `pad_to_longest(reviews, pad_id)` for a "
-        "batch of lists of ids. It returns `(input_ids, attention_mask)`, a row for each review, "
-        "all as long as the longest: shorter ones are followed by `pad_id`, where the mask is 0; "
-        "elsewhere it is 1. Mind reviews that hold `pad_id`, and a batch without reviews."
-    )
     rows_name = "input_ids"
 
     def inputs(self) -> Iterator[tuple]:
@@ -38,26 +38,21 @@ class PadToLongest(PaddedExercise):
         # A reader would take an id of 0 for padding, where that is not the point.
         return not any(0 in review for review in reviews)
 
-    def longest(self, reviews: list[list[int]]) -> int:
-        return max(map(len, reviews), default=0)
-
-    def due(self, reviews: list[list[int]], pad_id: int) -> list:
-        return self.padded(reviews, self.longest(reviews), pad_id)
-
-    def why(self, reviews: list[list[int]], pad_id: int) -> str:
+    def due(self, reviews: list[list[int]], pad_id: int) -> tuple[list, str]:
+        longest = max(map(len, reviews), default=0)
         inside = any(pad_id in review for review in reviews)
         also = f", and {pad_id} occurs in a review" if inside else ""
-        return f"longest review: {self.longest(reviews)}{also}"
+        return self.padded(reviews, longest, pad_id), f"longest review: {longest}{also}"
 
 
 class LengthBuckets(Exercise):
+    """**Exercise 2: like with like.** Review `i` has `lengths[i]` ids. Write
+    `length_buckets(lengths, batch_size)`: a list of batches, each a list of indices `i`. Reviews
+    come from the shortest to the longest, equally long ones in the order they have, `batch_size`
+    to a batch; the last batch may hold fewer. Every review is in one batch.
+    """
+
     signature = "length_buckets(lengths: list[int], batch_size: int) -> list[list[int]]"
-    task = (
-        "**Exercise 2: like with like.** Review `i` has `lengths[i]` ids. Write "
-        "`length_buckets(lengths, batch_size)`: a list of batches, each a list of indices `i`. "
-        "Reviews come from the shortest to the longest, equally long ones in the order they have, "
-        "`batch_size` to a batch; the last batch may hold fewer. Every review is in one batch."
-    )
 
     def inputs(self) -> Iterator[tuple]:
         yield from small_lists(range(1, 4), 4, range(1, 5))
@@ -68,24 +63,22 @@ class LengthBuckets(Exercise):
     def allowed(self, lengths: list[int], batch_size: int) -> bool:
         return 0 not in lengths
 
-    def due(self, lengths: list[int], batch_size: int) -> list[list[int]]:
+    def due(self, lengths: list[int], batch_size: int) -> tuple[list[list[int]], str]:
         pairs = sorted((length, index) for index, length in enumerate(lengths))
         indices = [index for _, index in pairs]
         starts = range(0, len(indices), batch_size)
-        return [indices[start : start + batch_size] for start in starts]
-
-    def why(self, lengths: list[int], batch_size: int) -> str:
-        return f"reviews: {len(lengths)}, batches: {len(self.due(lengths, batch_size))}"
+        batches = [indices[start : start + batch_size] for start in starts]
+        return batches, f"reviews: {len(lengths)}, batches: {len(batches)}"
 
 
 class PaddingRatio(Exercise):
+    """**Exercise 3: what padding costs.** Write `padding_ratio(attention_mask)` for a mask of
+    equally long rows, 1 where an id of a review stands and 0 on padding, which may be on either
+    side: the share of all its positions that is padding, from 0.0 to 1.0. A batch without
+    positions, `[]` or `[[], []]`, has 0.0.
+    """
+
     signature = "padding_ratio(attention_mask: list[list[int]]) -> float"
-    task = (
-        "**Exercise 3: what padding costs.** Write `padding_ratio(attention_mask)` for a mask of "
-        "equally long rows, 1 where an id of a review stands and 0 on padding, which may be on "
-        "either side: the share of all its positions that is padding, from 0.0 to 1.0. A batch "
-        "without positions, `[]` or `[[], []]`, has 0.0."
-    )
 
     def inputs(self) -> Iterator[tuple]:
         yield ([],)
@@ -101,30 +94,23 @@ class PaddingRatio(Exercise):
     def allowed(self, attention_mask: list[list[int]]) -> bool:
         return len(set(map(len, attention_mask))) <= 1
 
-    def counts(self, attention_mask: list[list[int]]) -> tuple[int, int]:
+    def due(self, attention_mask: list[list[int]]) -> tuple[float, str]:
         positions = [one for row in attention_mask for one in row]
-        return len(positions), positions.count(0)
-
-    def due(self, attention_mask: list[list[int]]) -> float:
-        num_positions, num_padding = self.counts(attention_mask)
-        return num_padding / num_positions if num_positions else 0.0
-
-    def why(self, attention_mask: list[list[int]]) -> str:
-        return "positions: {}, padding: {}".format(*self.counts(attention_mask))
+        share = positions.count(0) / len(positions) if positions else 0.0
+        return share, f"positions: {len(positions)}, padding: {positions.count(0)}"
 
 
 class BalancedPlan(ShardsExercise):
-    """The items are labels, and what ranks get is the numbers of their rows."""
+    """**Exercise 4: every class on every rank.** Row `i` has label `labels[i]`; labels come in any
+    order: sorted, as IMDB's, or alternating, too. Write `balanced_plan(labels, rank, world_size)`:
+    the indices of the rows this rank reads. Over all ranks, each row is read once; of each class,
+    the ranks' counts differ by at most one.
+    """
 
     signature = "balanced_plan(labels: list[int], rank: int, world_size: int) -> list[int]"
-    task = (
-        "**Exercise 4: every class on every rank.** Row `i` has label `labels[i]`; labels come in "
-        "any order: sorted, as IMDB's, or alternating, too. Write "
-        "`balanced_plan(labels, rank, world_size)`: the indices of the rows this rank reads. Over "
-        "all ranks, each row is read once; of each class, the ranks' counts differ by at most one."
-    )
     promise = "every row once; of each class, counts that differ by at most one"
 
+    # The items are labels, and what ranks get is the numbers of their rows.
     def inputs(self) -> Iterator[tuple]:
         yield from small_lists(range(3), 4, range(1, 5))
         for labels, world_size in small_lists(range(2), 6, range(1, 5)):
@@ -154,16 +140,15 @@ class BalancedPlan(ShardsExercise):
 
 
 class KeepBothEnds(Exercise):
-    """An input is the number of ids, and how many of them are kept."""
+    """**Exercise 5: the verdict comes last.** Write `keep_both_ends(ids, max_length)`: a review of
+    at most `max_length` ids stays whole. Of a longer one, keep `max_length` ids, half from its
+    beginning and half from its end, in order; if `max_length` is odd, the beginning has one more.
+    `max_length` is 1 or more.
+    """
 
     signature = "keep_both_ends(ids: list[int], max_length: int) -> list[int]"
-    task = (
-        "**Exercise 5: the verdict comes last.** Write `keep_both_ends(ids, max_length)`: a review "
-        "of at most `max_length` ids stays whole. Of a longer one, keep `max_length` ids, half "
-        "from its beginning and half from its end, in order; if `max_length` is odd, the beginning "
-        "has one more. `max_length` is 1 or more."
-    )
 
+    # An input is the number of ids, and how many of them are kept.
     def inputs(self) -> Iterator[tuple]:
         yield from sorted(product(range(12), range(1, 10)), key=sum)
         yield 600, 256
@@ -171,17 +156,14 @@ class KeepBothEnds(Exercise):
     def arguments(self, count: int, max_length: int) -> tuple:
         return list(range(1, count + 1)), max_length
 
-    def due(self, count: int, max_length: int) -> list[int]:
+    def due(self, count: int, max_length: int) -> tuple[list[int], str]:
         ids, _ = self.arguments(count, max_length)
-        dropped = max(0, count - max_length)
-        num_first = min(count, max_length - max_length // 2)
-        return ids[:num_first] + ids[num_first + dropped :]
-
-    def why(self, count: int, max_length: int) -> str:
         if count <= max_length:
-            return f"{count} of at most {max_length} ids: whole"
+            return ids, f"{count} of at most {max_length} ids: whole"
         num_last = max_length // 2
-        return f"{max_length - num_last} from the beginning, {num_last} from the end"
+        num_first = max_length - num_last
+        why = f"{num_first} from the beginning, {num_last} from the end"
+        return ids[:num_first] + ids[count - num_last :], why
 
 
 EXERCISES = (PadToLongest(), LengthBuckets(), PaddingRatio(), BalancedPlan(), KeepBothEnds())

@@ -77,11 +77,8 @@ class ShardsExercise(Exercise):
         fault = self.fault(shards, items)
         return f"{shards}: {fault}" if fault else self.promise
 
-    def due(self, items: list, world_size: int) -> str:
-        return self.promise
-
-    def why(self, items: list, world_size: int) -> str:
-        return f"for example {self.example(items, world_size)}"
+    def due(self, items: list, world_size: int) -> tuple[str, str]:
+        return self.promise, f"for example {self.example(items, world_size)}"
 
     def shown(self, items: list, world_size: int) -> str:
         return f"{self.name}({items}, rank, world_size={world_size}) of each rank"
