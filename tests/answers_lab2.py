@@ -212,6 +212,9 @@ wrong(f"{ONE}, end_id=2", "[0]", "[2]")(
 
 
 right, wrong = answers_to("ResumableBlocks")
+NO_DOCUMENTS, NOTHING = "[], block_size=1), state after 0 blocks", "in all [], resumed [] "
+TAKEN, RESUMED = "[[1]], block_size=1), state after 1 block", "in all [[1]], resumed [] "
+TOO_MANY, AT_MOST = "numbers in the state: 10", "numbers in the state: at most 9"
 
 
 @right
@@ -310,11 +313,7 @@ class ResumesByReadingAgain:
         self.count = sum(1 for _ in islice(self.ids, state[0]))
 
 
-@wrong(
-    "[[1]], block_size=2), state after 0 blocks",
-    "in all [], resumed [[1, 1]]",
-    "in all [], resumed [] ",
-)
+@wrong("[[1]], block_size=2), state after 0 blocks", "in all [], resumed [[1, 1]]", NOTHING)
 class SharesItsBuffer(ResumesByBuffer):
     """A whole document at a time; what is left of it waits in a list that the state shares."""
 
@@ -332,11 +331,7 @@ class SharesItsBuffer(ResumesByBuffer):
         return {"place": list(self.place), "buffer": self.buffer}
 
 
-@wrong(
-    "[[1, 2, 3, 4, 5, 6, 7, 8, 9]], block_size=1), state after 1 block",
-    "numbers in the state: 10",
-    "numbers in the state: at most 9",
-)
+@wrong("[[1, 2, 3, 4, 5, 6, 7, 8, 9]], block_size=1), state after 1 block", TOO_MANY, AT_MOST)
 class HoldsADocument(SharesItsBuffer):
     """Right, but for the size of the state: a long document is all in it."""
 
@@ -357,42 +352,26 @@ class ForgetsItsBuffer(HoldsADocument):
         self.place = state["place"]
 
 
-@wrong(
-    "[[1, 2, 3], [4, 5, 6], [7, 8, 9]], block_size=1), state after 0 blocks",
-    "numbers in the state: 10",
-    "numbers in the state: at most 9",
-)
+@wrong("[[1, 2, 3], [4, 5, 6], [7, 8, 9]], block_size=1), state after 0 blocks", TOO_MANY, AT_MOST)
 class HoldsAllDocuments(ResumesByCount):
     def state_dict(self):
         return {"num_out": self.num_out, "ids": self.ids.tolist()}
 
 
-@wrong(
-    "[[1]], block_size=1), state after 1 block",
-    "in all [[1], [1]], resumed [[1]]",
-    "in all [[1]], resumed [] ",
-)
+@wrong(TAKEN, "in all [[1], [1]], resumed [[1]]", RESUMED)
 class StartsAgainWhenIterated(ResumesByCount):
     def __iter__(self):
         self.num_out = 0
         return self
 
 
-@wrong(
-    "[], block_size=1), state after 0 blocks",
-    "TypeError: Object of type ndarray is not JSON serializable",
-    "in all [], resumed [] ",
-)
+@wrong(NO_DOCUMENTS, "TypeError: Object of type ndarray is not JSON serializable", NOTHING)
 class SavesAnArray(ResumesByCount):
     def state_dict(self):
         return {"num_out": np.array(self.num_out)}
 
 
-@wrong(
-    "[[1]], block_size=1), state after 1 block",
-    "in all [[1]], resumed [[1]]",
-    "in all [[1]], resumed [] ",
-)
+@wrong(TAKEN, "in all [[1]], resumed [[1]]", RESUMED)
 class RepeatsABlock(ResumesByCount):
     def load_state_dict(self, state):
         self.num_out = max(0, state["num_out"] - 1)
@@ -409,7 +388,7 @@ class MovesOnToTellItsState(ResumesByCount):
         return {"num_out": self.num_out - len(rest)}
 
 
-@wrong("[], block_size=1), state after its end", "TypeError", "in all [], resumed [] ")
+@wrong("[], block_size=1), state after its end", "TypeError", NOTHING)
 class WrongAfterTheEnd(ResumesByCount):
     def __next__(self):
         try:
@@ -420,11 +399,9 @@ class WrongAfterTheEnd(ResumesByCount):
 
 
 # A generator.
-wrong(
-    "[], block_size=1), state after 0 blocks",
-    "AttributeError: 'generator' object has no attribute 'state_dict'",
-    "in all [], resumed [] ",
-)(rolling_id_by_id)
+wrong(NO_DOCUMENTS, "AttributeError: 'generator' object has no attribute 'state_dict'", NOTHING)(
+    rolling_id_by_id
+)
 
 
 right, wrong = answers_to("split_stream")

@@ -413,6 +413,10 @@ wrong("(0.5, num_ranks=2, num_cores=2)", "0.67", "0.66666")(
 
 
 right, wrong = answers_to("run_all")
+ONE = "of 1 rank: rank 0 ends (exit code 3, result None)"
+RAISED = "RuntimeError: rank 0: exit code 3, ranks stopped: []   (rank 0 failed)"
+ONE_OF_TWO = "of 2 ranks: rank 1 ends (exit code 3, result None)"
+RAISED_OF_TWO = "RuntimeError: rank 1: exit code 3, ranks stopped: [0]   (rank 1 failed)"
 
 
 @right
@@ -461,11 +465,7 @@ def runs_and_cleans_up_in_finally(processes, wait):
             process.terminate()
 
 
-@wrong(
-    "of 1 rank: rank 0 ends (exit code 3, result None)",
-    "returned [None], ranks stopped: []",
-    "RuntimeError: rank 0: exit code 3, ranks stopped: []   (rank 0 failed)",
-)
+@wrong(ONE, "returned [None], ranks stopped: []", RAISED)
 def launcher_of_the_stub(processes, wait):
     for _ in processes:
         wait()
@@ -505,11 +505,9 @@ wrong(
     "RuntimeError: rank 0: exit code 0, ranks stopped: []   (rank 0 delivered no result)",
 )(launcher_with(lambda process: process.exitcode != 0))
 # Only the result looked at.
-wrong(
-    "of 1 rank: rank 0 ends (exit code 3, result 7)",
-    "returned [7], ranks stopped: []",
-    "RuntimeError: rank 0: exit code 3, ranks stopped: []   (rank 0 failed)",
-)(launcher_with(lambda process: process.result is None))
+wrong("of 1 rank: rank 0 ends (exit code 3, result 7)", "returned [7], ranks stopped: []", RAISED)(
+    launcher_with(lambda process: process.result is None)
+)
 # A result of 0 taken for none.
 wrong(
     "of 1 rank: rank 0 ends (exit code 0, result 0)",
@@ -519,9 +517,9 @@ wrong(
 
 
 @wrong(
-    "of 2 ranks: rank 1 ends (exit code 3, result None)",
+    ONE_OF_TWO,
     "TimeoutError: wait() would never return: no rank that still runs will end",
-    "RuntimeError: rank 1: exit code 3, ranks stopped: [0]   (rank 1 failed)",
+    RAISED_OF_TWO,
 )
 def launcher_that_looks_at_the_end(processes, wait):
     results = launcher_of_the_stub(processes, wait)
@@ -532,18 +530,12 @@ def launcher_that_looks_at_the_end(processes, wait):
 
 
 # The others left running.
-wrong(
-    "of 2 ranks: rank 1 ends (exit code 3, result None)",
-    "RuntimeError: rank 1: exit code 3, ranks stopped: []",
-    "RuntimeError: rank 1: exit code 3, ranks stopped: [0]   (rank 1 failed)",
-)(launcher_with(stop=lambda processes: None))
-
-
-@wrong(
-    "of 2 ranks: rank 1 ends (exit code 3, result None)",
-    "RuntimeError: rank 1: exit code 3, ranks stopped: []",
-    "RuntimeError: rank 1: exit code 3, ranks stopped: [0]   (rank 1 failed)",
+wrong(ONE_OF_TWO, "RuntimeError: rank 1: exit code 3, ranks stopped: []", RAISED_OF_TWO)(
+    launcher_with(stop=lambda processes: None)
 )
+
+
+@wrong(ONE_OF_TWO, "RuntimeError: rank 1: exit code 3, ranks stopped: []", RAISED_OF_TWO)
 def launcher_that_stops_later_ranks(processes, wait):
     for _ in processes:
         rank = wait()
@@ -587,11 +579,7 @@ def launcher_in_order_of_ending(processes, wait):
     return results
 
 
-@wrong(
-    "of 1 rank: rank 0 ends (exit code 3, result None)",
-    "returned []",
-    "RuntimeError: rank 0: exit code 3",
-)
+@wrong(ONE, "returned []", "RuntimeError: rank 0: exit code 3")
 def launcher_that_continues(processes, wait):
     results = {}
     for _ in processes:
@@ -602,17 +590,13 @@ def launcher_that_continues(processes, wait):
 
 
 # A message of its own.
-wrong(
-    "of 1 rank: rank 0 ends (exit code 3, result None)",
-    "RuntimeError: rank 0 failed with 3",
-    "RuntimeError: rank 0: exit code 3",
-)(launcher_with(message="rank {} failed with {}"))
+wrong(ONE, "RuntimeError: rank 0 failed with 3", "RuntimeError: rank 0: exit code 3")(
+    launcher_with(message="rank {} failed with {}")
+)
 # Another error.
-wrong(
-    "of 1 rank: rank 0 ends (exit code 3, result None)",
-    "ValueError: rank 0: exit code 3",
-    "RuntimeError: rank 0: exit code 3",
-)(launcher_with(error=ValueError))
+wrong(ONE, "ValueError: rank 0: exit code 3", "RuntimeError: rank 0: exit code 3")(
+    launcher_with(error=ValueError)
+)
 # Stops ranks before they have ended.
 wrong(
     "of 1 rank: rank 0 ends (exit code 0, result 7)",

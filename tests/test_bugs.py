@@ -15,17 +15,12 @@ from hypothesis import strategies as st
 
 from llmpipe.chunking.blocks import chunk
 from llmpipe.classroom.bugs import BUGS, lab1, lab2, lab3, lab4
+from llmpipe.classroom.exercises.shared import numbered
 from llmpipe.classroom.statistics import chi_square
 
 LENGTHS = st.lists(st.integers(0, 30), max_size=40)
 SHARDS = st.lists(st.integers(0, 9), max_size=8)
 BUGS_OF_STATE = pytest.mark.parametrize("switch", [lab2.aliased_state, lab2.emit_before_refill])
-
-
-def documents_of(lengths):
-    """Documents of these lengths; no id occurs twice, so that a lost one is seen."""
-    numbers = iter(range(sum(lengths)))
-    return [[next(numbers) for _ in range(length)] for length in lengths]
 
 
 def blocks_of(documents, block_size):
@@ -64,7 +59,7 @@ def test_importing_the_bugs_does_not_import_torch():
 
 @given(LENGTHS, st.integers(1, 12), st.integers(1, 50))
 def test_grouping_gives_the_blocks_of_one_chunk_over_all(lengths, block_size, batch_size):
-    documents = documents_of(lengths)
+    documents = numbered(lengths)
     expected = chunk(list(chain(*documents)), block_size)
     blocks, ledger = lab1.group(documents, block_size, batch_size)
     assert blocks.shape == expected.blocks.shape
@@ -75,7 +70,7 @@ def test_grouping_gives_the_blocks_of_one_chunk_over_all(lengths, block_size, ba
 
 @given(LENGTHS, st.integers(1, 12), st.integers(1, 50))
 def test_broken_grouping_loses_what_is_over_in_each_batch(lengths, block_size, batch_size):
-    documents = documents_of(lengths)
+    documents = numbered(lengths)
     batches = [lengths[s : s + batch_size] for s in range(0, len(lengths), batch_size)]
     closed_form = sum(sum(batch) % block_size for batch in batches)
     blocks, ledger = lab1.group(documents, block_size, batch_size, broken=True)
@@ -83,7 +78,7 @@ def test_broken_grouping_loses_what_is_over_in_each_batch(lengths, block_size, b
     assert ledger["chunk", "ids"].dropped == {lab1.REMAINDER_LOST: closed_form}
     assert sum(lengths) - blocks.size == closed_form
     # What is left is whole blocks, each of ids that follow one another in one batch.
-    edges = np.cumsum([0, *map(sum, batches)])
+    edges = np.cumsum([1, *map(sum, batches)])
     for first, *_, last in ([block[0], *block[1:], block[-1]] for block in blocks.tolist()):
         assert last - first == block_size - 1
         assert np.searchsorted(edges, first, "right") == np.searchsorted(edges, last, "right")
@@ -127,7 +122,7 @@ def test_seconds_are_given_for_each_size():
 def test_uninterrupted_a_stream_gives_the_blocks_of_chunk_broken_or_not(
     switch, lengths, block_size
 ):
-    documents = documents_of(lengths)
+    documents = numbered(lengths)
     expected = blocks_of(documents, block_size)
     for broken in (True, False):
         assert list(switch(documents, block_size, broken=broken)) == expected
@@ -136,7 +131,7 @@ def test_uninterrupted_a_stream_gives_the_blocks_of_chunk_broken_or_not(
 @BUGS_OF_STATE
 @given(lengths=st.lists(st.integers(0, 30), max_size=12), block_size=st.integers(1, 12))
 def test_repaired_resuming_at_every_block_gives_the_very_suffix(switch, lengths, block_size):
-    documents = documents_of(lengths)
+    documents = numbered(lengths)
     expected = blocks_of(documents, block_size)
     for num_blocks in range(len(expected) + 1):
         due, resumed = lab2.resumed_after(
@@ -147,7 +142,7 @@ def test_repaired_resuming_at_every_block_gives_the_very_suffix(switch, lengths,
 
 @given(LENGTHS, st.integers(1, 12), st.data())
 def test_a_repaired_state_outlives_json_and_serves_twice(lengths, block_size, data):
-    documents = documents_of(lengths)
+    documents = numbered(lengths)
     expected = blocks_of(documents, block_size)
     num_blocks = data.draw(st.integers(0, len(expected)))
     stream = lab2.aliased_state(documents, block_size)
@@ -162,7 +157,7 @@ def test_a_repaired_state_outlives_json_and_serves_twice(lengths, block_size, da
 def test_from_an_aliased_state_come_the_last_remainder_and_the_documents_not_read_by_then(
     lengths, block_size, data
 ):
-    documents = documents_of(lengths)
+    documents = numbered(lengths)
     blocks, remainder = chunk(list(chain(*documents)), block_size)
     num_blocks = data.draw(st.integers(0, len(blocks)))
     # So many documents it takes to fill the blocks, as the sums of their lengths say.
@@ -177,7 +172,7 @@ def test_from_an_aliased_state_come_the_last_remainder_and_the_documents_not_rea
 def test_emitting_before_refilling_loses_the_document_in_hand_and_no_other(
     lengths, block_size, data
 ):
-    documents = documents_of(lengths)
+    documents = numbered(lengths)
     blocks = chunk(list(chain(*documents)), block_size).blocks
     num_blocks = data.draw(st.integers(0, len(blocks)))
     # Filled by document i, a block is yielded with document i + 1 in hand, where there is one.

@@ -29,17 +29,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from llmpipe import sample
-from llmpipe.classroom.server.mirror import NOTE, ROWS_PER_GROUP, rows_to_write, write_sample
+from llmpipe.classroom.server.mirror import NOTE, ROWS, ROWS_PER_GROUP, write_sample
 from llmpipe.classroom.server.replies import byte_range, error_reply
 from llmpipe.classroom.server.repository import Mirror
 from llmpipe.classroom.server.server import HubHandler, serving
 
-ROWS = {
-    "wikitext-2-raw-v1/train": 1_200,
-    "wikitext-2-v1/train": 2_500,
-    "wikitext-2-v1/validation": 300,
-    "plain_text/train": 1_500,
-}
+NUM_ROWS = 2_500
 WIKITEXT, IMDB = "Salesforce/wikitext", "stanfordnlp/imdb"
 GPT2, DISTILBERT = "openai-community/gpt2", "distilbert/distilbert-base-uncased"
 VALIDATION = "wikitext-2-v1/validation-00000-of-00001.parquet"
@@ -51,8 +46,7 @@ HANG_LIMIT_S = 120
 
 @pytest.fixture(scope="session")
 def sample_mirror(tmp_path_factory) -> Path:
-    small = dict.fromkeys(rows_to_write(None), 50)
-    return write_sample(tmp_path_factory.mktemp("sample"), num_rows={**small, **ROWS})
+    return write_sample(tmp_path_factory.mktemp("sample"), num_rows=NUM_ROWS)
 
 
 @pytest.fixture(params=["sample", "LLMPIPE_MIRROR"])
@@ -745,18 +739,16 @@ def test_the_fault_handlers_fail_as_they_say(small_mirror):
 
 def test_the_sample_mirror_holds_the_samples_rows(sample_mirror):
     cases = 0
-    rows = rows_to_write(None)
     for repo_id, corpus in ((WIKITEXT, "articles"), (IMDB, "reviews")):
         for path in sorted((sample_mirror / repo_id).rglob("*.parquet")):
             split = path.name.split("-")[0]
-            count = ROWS.get(name := f"{path.parent.name}/{split}", 50)
             file = pq.ParquetFile(path, page_checksum_verification=True)
-            due = [row for t in sample.tables(corpus, split, count) for row in t.to_pylist()]
+            due = [row for t in sample.tables(corpus, split, NUM_ROWS) for row in t.to_pylist()]
             assert file.read().to_pylist() == due
-            assert len(due) == count
+            assert len(due) == NUM_ROWS
             groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            assert groups[:-1] == [ROWS_PER_GROUP] * (len(groups) - 1)
-            assert rows[name] >= count
+            assert groups == [ROWS_PER_GROUP, ROWS_PER_GROUP, NUM_ROWS - 2 * ROWS_PER_GROUP]
+            assert ROWS[repo_id][path.parent.name][split] >= NUM_ROWS
             cases += 1
     assert cases == 3 * 3 + 2
     assert not list(sample_mirror.rglob(".*"))
@@ -799,15 +791,11 @@ def test_the_sample_does_not_overwrite_what_it_did_not_write(tmp_path):
     assert theirs.read_text() == "real data\n"
 
 
-def test_the_number_of_rows_is_checked():
-    assert rows_to_write(8) == dict.fromkeys(rows_to_write(None), 8)
-    assert rows_to_write(10**9) == rows_to_write(None)
-    assert rows_to_write({"plain_text/test": 10**9})["plain_text/test"] == 10**9
-    for wrong in (0, -1, {"plain_text/test": 0}):
-        with pytest.raises(ValueError, match=r"at least 1 row, got (0|-1)"):
-            rows_to_write(wrong)
-    with pytest.raises(ValueError, match=r"no split is named \['imdb/train'\]"):
-        rows_to_write({"imdb/train": 5})
+def test_the_number_of_rows_is_checked_before_anything_is_written(tmp_path):
+    for wrong, kind in ((0, ValueError), (-1, ValueError), (1.5, TypeError)):
+        with pytest.raises(kind, match="num_rows must be"):
+            write_sample(tmp_path, num_rows=wrong)
+    assert not list(tmp_path.iterdir())
 
 
 # ------------------------------------------------------------------------------------- the command

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from llmpipe.arguments import check_count
 from llmpipe.chunking.blocks import RollingBuffer, chunk
 from llmpipe.classroom.bugs.bug import Bug
 from llmpipe.ledger import Entry, Ledger
@@ -30,10 +31,9 @@ def group(
     >>> group([[1, 2, 3], [4, 5], [6]], block_size=3, batch_size=2)[0].tolist()
     [[1, 2, 3], [4, 5, 6]]
 
-    Raises ValueError if `batch_size` is less than 1, and what `chunk` raises.
+    Raises what `check_count` and `chunk` raise.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+    check_count("batch_size", batch_size, 1)
     none = np.zeros(0, np.uint32)
     batches = [
         np.concatenate(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llmpipe.arguments import check_count
 from llmpipe.classroom.bugs.bug import Bug
 from llmpipe.launching.launch import run_ranks
 from llmpipe.sharding.world import World, round_robin
@@ -57,10 +58,9 @@ def documents_read(num_documents: int, world_size: int = 4, *, broken: bool = Tr
     >>> documents_read(4, world_size=2, broken=False).tolist()
     [[1, 0], [0, 1], [1, 0], [0, 1]]
 
-    Raises ValueError if `num_documents` is negative, and what `run_ranks` raises.
+    Raises what `check_count` and `run_ranks` raise.
     """
-    if num_documents < 0:
-        raise ValueError(f"num_documents must be 0 or more, got {num_documents}")
+    check_count("num_documents", num_documents)
     shares = run_ranks(read_documents, world_size, num_documents, broken, preload=PRELOAD)
     counts = [np.bincount(np.array(share, np.int64), minlength=num_documents) for share in shares]
     return np.stack(counts, axis=1)

@@ -15,13 +15,14 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmpipe import sample
+from llmpipe.arguments import check_count
 from llmpipe.sources.hub import SAMPLE_MARK, SAMPLE_STANDS_FOR
 
 ROWS_PER_GROUP = 1_000
@@ -37,35 +38,6 @@ ROWS = {
     "stanfordnlp/imdb": {"plain_text": {"train": 25_000, "test": 25_000}},
 }
 NOTE = f"This is {SAMPLE_MARK}: invented text under the names of the hub."
-
-
-def splits() -> Iterator[tuple[str, str, str]]:
-    """Every (repository, config, split) of the data sets."""
-    for repo_id, configs in ROWS.items():
-        for config, rows in configs.items():
-            for split in rows:
-                yield repo_id, config, split
-
-
-def rows_to_write(num_rows: Mapping[str, int] | int | None) -> dict[str, int]:
-    """Rows by `config/split`: `ROWS`, cut to an integer, or replaced where `num_rows` names one.
-
-    >>> rows_to_write({"plain_text/test": 8})["plain_text/test"]
-    8
-
-    Raises ValueError for a name that is no `config/split`, or less than one row.
-    """
-    wanted = {f"{config}/{split}": ROWS[repo][config][split] for repo, config, split in splits()}
-    if isinstance(num_rows, int):
-        wanted = {name: min(count, num_rows) for name, count in wanted.items()}
-    elif num_rows is not None:
-        if unknown := sorted(set(num_rows) - set(wanted)):
-            raise ValueError(f"no split is named {unknown}; there are {sorted(wanted)}")
-        wanted.update(num_rows)
-    for name, count in wanted.items():
-        if count < 1:
-            raise ValueError(f"{name} needs at least 1 row, got {count}")
-    return wanted
 
 
 def row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -132,25 +104,28 @@ def refuse_other_content(folder: Path) -> None:
         raise FileExistsError(f"{folder} holds something else than our sample: name another folder")
 
 
-def write_sample(folder: Path, *, num_rows: Mapping[str, int] | int | None = None) -> Path:
+def write_sample(folder: Path, *, num_rows: int | None = None) -> Path:
     """Write the whole sample below `folder`, and return it. Memory stays flat at any size.
 
-    `num_rows` is a bound for every split, or says how many for some: `{"plain_text/train": 500}`.
-    Row groups have 1,000 rows and pages have checksums, so that readers can tell a damaged file. A
-    file appears under its name only when it is complete. Writing it again replaces the sample;
-    `FileExistsError`: something else lies there, which is left untouched.
+    A split has the rows of `ROWS`, or `num_rows` if that is fewer. Row groups have 1,000 rows
+    and pages have checksums, so that readers can tell a damaged file. A file appears under its name
+    only when it is complete. Writing it again replaces the sample; `FileExistsError`: something
+    else lies there, which is left untouched.
     """
+    if num_rows is not None:
+        check_count("num_rows", num_rows, 1)
     folder = Path(folder)
-    rows = rows_to_write(num_rows)
     for repo_id in (*ROWS, *TOKENIZERS):
         refuse_other_content(folder / repo_id)
     for repo_id in (*ROWS, *TOKENIZERS):
         with replacing(folder / repo_id / "README.md") as path:
             path.write_text(card(repo_id), encoding="utf-8", newline="\n")
-    for repo_id, config, split in splits():
+    for repo_id, configs in ROWS.items():
         corpus = "articles" if repo_id == "Salesforce/wikitext" else "reviews"
-        tables = sample.tables(corpus, split, rows[f"{config}/{split}"])
-        write_parquet(folder / repo_id / config / f"{split}-00000-of-00001.parquet", tables)
+        for config, rows in configs.items():
+            for split, count in rows.items():
+                tables = sample.tables(corpus, split, min(count, num_rows or count))
+                write_parquet(folder / repo_id / config / f"{split}-00000-of-00001.parquet", tables)
     for repo_id, tokenizer_folder in TOKENIZERS.items():
         for source in sorted(tokenizer_folder.iterdir()):
             with replacing(folder / repo_id / source.name) as path:
