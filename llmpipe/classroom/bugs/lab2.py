@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llmpipe.arguments import check_block_size
+from llmpipe.arguments import check_count
 from llmpipe.classroom.bugs.bug import Bug
 
 BLOCK_SIZE = 4
@@ -28,7 +28,7 @@ class ResumableBlocks:
     """
 
     def __init__(self, documents: Sequence[Sequence[int]], block_size: int) -> None:
-        check_block_size(block_size)
+        check_count("block_size", block_size, 1)
         self.documents, self.block_size = documents, block_size
         self.next_document = 0
         self.buffer: list[int] = []
