@@ -19,6 +19,7 @@ from llmpipe.classroom.exercises.shared import numbered
 from llmpipe.classroom.statistics import chi_square
 
 LENGTHS = st.lists(st.integers(0, 30), max_size=40)
+DOCUMENTS = LENGTHS.map(numbered)
 SHARDS = st.lists(st.integers(0, 9), max_size=8)
 BUGS_OF_STATE = pytest.mark.parametrize("switch", [lab2.aliased_state, lab2.emit_before_refill])
 
@@ -57,9 +58,8 @@ def test_importing_the_bugs_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@given(LENGTHS, st.integers(1, 12), st.integers(1, 50))
-def test_grouping_gives_the_blocks_of_one_chunk_over_all(lengths, block_size, batch_size):
-    documents = numbered(lengths)
+@given(DOCUMENTS, st.integers(1, 12), st.integers(1, 50))
+def test_grouping_gives_the_blocks_of_one_chunk_over_all(documents, block_size, batch_size):
     expected = chunk(list(chain(*documents)), block_size)
     blocks, ledger = lab1.group(documents, block_size, batch_size)
     assert blocks.shape == expected.blocks.shape
@@ -118,20 +118,20 @@ def test_seconds_are_given_for_each_size():
 
 
 @BUGS_OF_STATE
-@given(lengths=LENGTHS, block_size=st.integers(1, 12))
+@given(documents=DOCUMENTS, block_size=st.integers(1, 12))
 def test_uninterrupted_a_stream_gives_the_blocks_of_chunk_broken_or_not(
-    switch, lengths, block_size
+    switch, documents, block_size
 ):
-    documents = numbered(lengths)
     expected = blocks_of(documents, block_size)
     for broken in (True, False):
         assert list(switch(documents, block_size, broken=broken)) == expected
 
 
 @BUGS_OF_STATE
-@given(lengths=st.lists(st.integers(0, 30), max_size=12), block_size=st.integers(1, 12))
-def test_repaired_resuming_at_every_block_gives_the_very_suffix(switch, lengths, block_size):
-    documents = numbered(lengths)
+@given(
+    documents=st.lists(st.integers(0, 30), max_size=12).map(numbered), block_size=st.integers(1, 12)
+)
+def test_repaired_resuming_at_every_block_gives_the_very_suffix(switch, documents, block_size):
     expected = blocks_of(documents, block_size)
     for num_blocks in range(len(expected) + 1):
         due, resumed = lab2.resumed_after(
@@ -140,9 +140,8 @@ def test_repaired_resuming_at_every_block_gives_the_very_suffix(switch, lengths,
         assert due == resumed == expected[num_blocks:]
 
 
-@given(LENGTHS, st.integers(1, 12), st.data())
-def test_a_repaired_state_outlives_json_and_serves_twice(lengths, block_size, data):
-    documents = numbered(lengths)
+@given(DOCUMENTS, st.integers(1, 12), st.data())
+def test_a_repaired_state_outlives_json_and_serves_twice(documents, block_size, data):
     expected = blocks_of(documents, block_size)
     num_blocks = data.draw(st.integers(0, len(expected)))
     stream = lab2.aliased_state(documents, block_size)

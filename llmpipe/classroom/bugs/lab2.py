@@ -59,18 +59,11 @@ class ResumableBlocks:
 
 
 class AliasedState(ResumableBlocks):
-    """Broken: its state holds the buffer itself, which every block that comes after changes."""
-
     def state_dict(self) -> dict:
         return {"next_document": self.next_document, "buffer": self.buffer}
 
 
 class EmitBeforeRefill(ResumableBlocks):
-    """Broken: it takes a document, yields a block, and only then puts the document into its buffer.
-
-    Uninterrupted, it gives the same blocks as the others.
-    """
-
     def __iter__(self) -> Iterator[list[int]]:
         while self.next_document < len(self.documents):
             ids = self.take_document()
@@ -85,7 +78,7 @@ class EmitBeforeRefill(ResumableBlocks):
 def aliased_state(
     documents: Sequence[Sequence[int]], block_size: int, *, broken: bool = False
 ) -> ResumableBlocks:
-    """A stream of blocks. Broken, its state holds the buffer itself, which keeps changing.
+    """A stream of blocks. Broken, its state holds the buffer itself, which every block changes.
 
     >>> stream = aliased_state(DOCUMENTS, 4, broken=True)
     >>> blocks = iter(stream)
@@ -103,6 +96,8 @@ def emit_before_refill(
     documents: Sequence[Sequence[int]], block_size: int, *, broken: bool = False
 ) -> ResumableBlocks:
     """A stream of blocks. Broken, it takes a document, yields a block, and only then refills.
+
+    Uninterrupted, it gives the same blocks as the others.
 
     >>> for broken in (True, False):
     ...     stream = emit_before_refill(DOCUMENTS, 4, broken=broken)

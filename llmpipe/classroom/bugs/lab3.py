@@ -123,9 +123,8 @@ def rows_by_rank(
 
     Raises what `rows_kept` raises.
     """
-    kept = np.array(
-        [rows_kept(shard_sizes, r, world_size, broken=broken).size for r in range(world_size)]
-    )
+    ranks = range(world_size)
+    kept = np.array([rows_kept(shard_sizes, r, world_size, broken=broken).size for r in ranks])
     return RowsByRank(kept.copy() if broken else np.full(world_size, sum(shard_sizes)), kept)
 
 
@@ -171,12 +170,7 @@ class RankEnd(NamedTuple):
 
 
 def take_steps(
-    world: World,
-    send: Callable,
-    folder: str,
-    num_batches: list[int],
-    wait_s: float,
-    broken: bool,
+    world: World, send: Callable, folder: str, num_batches: list[int], wait_s: float, broken: bool
 ) -> RankEnd:
     """Train on this rank's batches: a step ends with a sum over all ranks, as of gradients.
 
@@ -191,13 +185,8 @@ def take_steps(
         if name in ("lo", "lo0"):
             os.environ["GLOO_SOCKET_IFNAME"] = name
     store = dist.FileStore(str(Path(folder, "ranks")), world.world_size)
-    dist.init_process_group(
-        "gloo",
-        store=store,
-        rank=world.rank,
-        world_size=world.world_size,
-        timeout=timedelta(seconds=MEET_S),
-    )
+    place = {"store": store, "rank": world.rank, "world_size": world.world_size}
+    dist.init_process_group("gloo", timeout=timedelta(seconds=MEET_S), **place)
     group = dist.new_group(timeout=timedelta(seconds=wait_s))
 
     def everyone_has(have: bool) -> bool:
@@ -238,15 +227,8 @@ def steps_by_rank(
             f"num_batches must be 0 or more for each rank, at least one, got {list(num_batches)}"
         )
     with tempfile.TemporaryDirectory() as folder:
-        return run_ranks(
-            take_steps,
-            len(num_batches),
-            folder,
-            list(num_batches),
-            wait_s if broken else MEET_S,
-            broken,
-            preload=PRELOAD,
-        )
+        arguments = (folder, list(num_batches), wait_s if broken else MEET_S, broken)
+        return run_ranks(take_steps, len(num_batches), *arguments, preload=PRELOAD)
 
 
 def _lengths_matter(broken: bool) -> str | None:

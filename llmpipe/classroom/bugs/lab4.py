@@ -166,12 +166,8 @@ def class_counts(labels: Any, world_size: int = 4, *, broken: bool = True) -> np
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise ValueError(f"labels must be integers from 0, got {labels[labels.argmin()]!r}")
     num_classes = max(2, int(labels.max()) + 1)
-    counts = []
-    for rank in range(world_size):
-        rows = rows_of_rank(len(labels), rank, world_size, broken=broken)
-        own = labels[rows.start : rows.stop : rows.step]
-        counts.append(np.bincount(own, minlength=num_classes))
-    return np.stack(counts)
+    shards = [rows_of_rank(len(labels), r, world_size, broken=broken) for r in range(world_size)]
+    return np.stack([np.bincount(labels[rows], minlength=num_classes) for rows in shards])
 
 
 def positives_by_rank(labels: Any, world_size: int = 4, *, broken: bool = True) -> np.ndarray:

@@ -260,13 +260,12 @@ class TokensPerS(Exercise):
                 yield [other, first, other, last, other], start
         chooser = random.Random(0)
         for count in range(3, 40):
-            yield self._some_lines(chooser, count), chooser.randrange(len(self.STARTS))
-
-    def _some_lines(self, chooser: random.Random, count: int) -> list:
-        ticks = sorted(chooser.choices(range(400), k=count))
-        tokens = sorted(chooser.choices(range(400), k=count))
-        lines = [list(pair) for pair in zip(ticks, tokens, strict=True)]
-        return [chooser.choice((line, [*line, 7], chooser.choice(self.OTHERS))) for line in lines]
+            ticks, tokens = (sorted(chooser.choices(range(400), k=count)) for _ in range(2))
+            entries = [
+                chooser.choice(([*pair], [*pair, 7], chooser.choice(self.OTHERS)))
+                for pair in zip(ticks, tokens, strict=True)
+            ]
+            yield entries, chooser.randrange(len(self.STARTS))
 
     def monitored(self, entries: list) -> list[list[int]]:
         return [entry for entry in entries if isinstance(entry, list)]
@@ -286,16 +285,14 @@ class TokensPerS(Exercise):
         return tokens / seconds if seconds else 0.0, why
 
     def arguments(self, entries: list, start: int) -> tuple:
-        return ([self._line(step, entry, start) for step, entry in enumerate(entries)],)
-
-    def _line(self, step: int, entry: list | str, start: int) -> str:
-        if isinstance(entry, str):
-            return entry
-        ticks, tokens, *documents = entry
-        time = datetime.fromisoformat(self.STARTS[start]) + timedelta(seconds=ticks / 4)
-        known = "".join(f" documents {count}" for count in documents)
-        stamp = time.isoformat(timespec="milliseconds")
-        return f"{stamp} step {step} tokens {tokens}{known} memory_bytes 310378496"
+        begin, lines = datetime.fromisoformat(self.STARTS[start]), entries.copy()
+        for step, entry in enumerate(entries):
+            if isinstance(entry, list):
+                ticks, tokens, *documents = entry
+                stamp = (begin + timedelta(seconds=ticks / 4)).isoformat(timespec="milliseconds")
+                known = "".join(f" documents {count}" for count in documents)
+                lines[step] = f"{stamp} step {step} tokens {tokens}{known} memory_bytes 310378496"
+        return (lines,)
 
 
 EXERCISES = (
