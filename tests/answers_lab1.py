@@ -32,28 +32,24 @@ def rule_by_filters(text):
     return ("shouting", None)[len(list(filter(str.isupper, letters))) / len(letters) <= 0.5]
 
 
-# True for a reason.
-wrong("''", "False", "None")(lambda t: rule_by_counting(t) is not None)
+wrong("''", "False", "None")(lambda t: rule_by_counting(t) is not None)  # true for a reason
 
 
 def share_of(text, part, whole):
     return sum(map(part, text)) > sum(map(whole, text)) / 2
 
 
-# Share of all characters.
-wrong("'A '", "None", "'shouting'")(
+wrong("'A '", "None", "'shouting'")(  # share of all characters
     lambda t: "shouting" if share_of(t, str.isupper, lambda c: True) else None
 )
-# Half is enough.
-wrong("'Aa'", "'shouting'", "None")(
+wrong("'Aa'", "'shouting'", "None")(  # half is enough
     lambda t: (
         "shouting"
         if (n := sum(map(str.isupper, t))) and 2 * n >= sum(map(str.isalpha, t))
         else None
     )
 )
-# `isupper`.
-wrong("'AAa'", "None", "'shouting'")(lambda t: "shouting" if t.isupper() else None)
+wrong("'AAa'", "None", "'shouting'")(lambda t: "shouting" if t.isupper() else None)  # `isupper`
 
 
 @wrong("'É'", "None", "'shouting'")
@@ -68,8 +64,7 @@ def rule_divides(text):
     return "shouting" if sum(c.isupper() for c in letters) / len(letters) > 0.5 else None
 
 
-# A reason of its own each time.
-wrong("'A'", "'shouting 1'", "'shouting'")(
+wrong("'A'", "'shouting 1'", "'shouting'")(  # a reason of its own each time
     lambda t: f"shouting {len(t)}" if rule_by_counting(t) else None
 )
 
@@ -105,32 +100,26 @@ def lost_by_running_total(lengths, batch_size, block_size):
     return lost
 
 
-# One chunk over all.
-wrong("[1, 1], batch_size=1, block_size=2", "0", "2")(
+wrong("[1, 1], batch_size=1, block_size=2", "0", "2")(  # one chunk over all
     lambda lengths, batch, block: sum(lengths) % block
 )
-# Each document by itself.
-wrong("[1, 1], batch_size=2, block_size=2", "2", "0")(
+wrong("[1, 1], batch_size=2, block_size=2", "2", "0")(  # each document by itself
     lambda lengths, batch, block: sum(n % block for n in lengths)
 )
-# The last map batch forgotten.
-wrong("[1], batch_size=2, block_size=2", "0", "1")(
+wrong("[1], batch_size=2, block_size=2", "0", "1")(  # the last map batch forgotten
     lambda lengths, batch, block: sum(
         sum(lengths[i : i + batch]) % block for i in range(0, len(lengths) - batch + 1, batch)
     )
 )
-# Padding instead of loss.
-wrong("[1], batch_size=1, block_size=3", "2", "1")(
+wrong("[1], batch_size=1, block_size=3", "2", "1")(  # padding instead of loss
     lambda lengths, batch, block: sum(
         -sum(lengths[i : i + batch]) % block for i in range(0, len(lengths), batch)
     )
 )
-# A fraction.
-wrong("[], batch_size=1, block_size=1", "0.0", "0")(
+wrong("[], batch_size=1, block_size=1", "0.0", "0")(  # a fraction
     lambda lengths, batch, block: float(lost_by_recursion(lengths, batch, block))
 )
-# Two arguments.
-wrong("[], batch_size=1, block_size=1", "TypeError", "0")(lambda lengths, batch: 0)
+wrong("[], batch_size=1, block_size=1", "TypeError", "0")(lambda lengths, batch: 0)  # two arguments
 
 
 right, wrong = answers_to("chunk_padded")
@@ -175,8 +164,7 @@ def gap_right(count, block_size):
     return -count % block_size
 
 
-# The mask asks for the value.
-wrong(
+wrong(  # the mask asks for the value
     "np.array([9]), block_size=1, pad_id=9",
     "blocks [[9]], attention_mask [[0]]",
     "blocks [[9]], attention_mask [[1]]",
@@ -187,14 +175,12 @@ def mask_right(padded, count, pad_id):
     return (np.arange(len(padded)) < count).astype(int)
 
 
-# A full block gets another of padding.
-wrong(
+wrong(  # a full block gets another of padding
     "np.array([], dtype=int), block_size=1, pad_id=0",
     "blocks [[0]], attention_mask [[0]]",
     "blocks [], attention_mask []",
 )(lambda *a: padded_with(lambda n, b: b - n % b, mask_right, *a))
-# The last block dropped.
-wrong(
+wrong(  # the last block dropped
     "np.array([1]), block_size=2, pad_id=0",
     "blocks [], attention_mask []",
     "blocks [[1, 0]], attention_mask [[1, 0]]",
@@ -207,8 +193,7 @@ wrong("np.array([1]), block_size=1, pad_id=0", "attention_mask [[0]]", "attentio
 wrong("np.array([], dtype=int), block_size=1, pad_id=0", "[]", "blocks [], attention_mask []")(
     lambda *a: padded_with(gap_right, mask_right, *a)[0]
 )
-# A list added to an array.
-wrong(
+wrong(  # a list added to an array
     "np.array([1]), block_size=1, pad_id=0",
     "blocks [], attention_mask [1]",
     "blocks [[1]], attention_mask [[1]]",
@@ -249,8 +234,7 @@ def good_by_recursion(measure, sizes, tolerance):
     return [size for size, rate in measured if rate / best >= 1 - tolerance][0]  # noqa: RUF015
 
 
-# The fastest.
-wrong("{1: 1, 2: 2}.get, [1, 2], tolerance=0.5", "2", "1")(
+wrong("{1: 1, 2: 2}.get, [1, 2], tolerance=0.5", "2", "1")(  # the fastest
     lambda measure, sizes, tolerance: max(sizes, key=measure)
 )
 
@@ -272,16 +256,13 @@ def good_if(enough):
     return answer
 
 
-# More than, where at least is asked.
-wrong("{1: 1, 2: 2}.get, [1, 2], tolerance=0.5", "2", "1")(
+wrong("{1: 1, 2: 2}.get, [1, 2], tolerance=0.5", "2", "1")(  # more than, where at least is asked
     good_if(lambda rate, best, tolerance: rate > (1 - tolerance) * best or rate == best)
 )
-# The tolerance as a rate.
-wrong("{1: 1, 2: 2}.get, [1, 2], tolerance=0.25", "1", "2")(
+wrong("{1: 1, 2: 2}.get, [1, 2], tolerance=0.25", "1", "2")(  # the tolerance as a rate
     good_if(lambda rate, best, tolerance: rate >= tolerance * best)
 )
-# The rate for the size.
-wrong("{1: 2}.get, [1], tolerance=0.25", "2", "1")(
+wrong("{1: 2}.get, [1], tolerance=0.25", "2", "1")(  # the rate for the size
     lambda measure, sizes, tolerance: max(measure(size) for size in sizes)
 )
 # Measures twice.
@@ -344,20 +325,16 @@ def measured_with(rate, warm_up=True):
     return answer
 
 
-# The remainder counted.
-wrong("np.arange(3), [2]", "{2: 1.5}", "{2: 1.0}")(
+wrong("np.arange(3), [2]", "{2: 1.5}", "{2: 1.0}")(  # the remainder counted
     measured_with(lambda ids, blocks, seconds: len(ids) / seconds)
 )
-# Blocks a second.
-wrong("np.arange(2), [2]", "{2: 0.5}", "{2: 1.0}")(
+wrong("np.arange(2), [2]", "{2: 0.5}", "{2: 1.0}")(  # blocks a second
     measured_with(lambda ids, blocks, seconds: len(blocks) / seconds)
 )
-# Seconds an id.
-wrong("np.arange(1), [1]", "{1: 2.0}", "{1: 0.5}")(
+wrong("np.arange(1), [1]", "{1: 2.0}", "{1: 0.5}")(  # seconds an id
     measured_with(lambda ids, blocks, seconds: seconds / blocks.size)
 )
-# No warm-up.
-wrong("np.arange(1), [1]", "{1: 0.1}", "{1: 0.5}")(
+wrong("np.arange(1), [1]", "{1: 0.1}", "{1: 0.5}")(  # no warm-up
     measured_with(lambda ids, blocks, s: blocks.size / s, warm_up=False)
 )
 

@@ -129,8 +129,7 @@ def empties_what_it_yielded(documents, block_size):
             block.clear()
 
 
-# Prints.
-wrong("[]", "TypeError", "nothing ")(lambda documents, block_size: print(*documents))
+wrong("[]", "TypeError", "nothing ")(lambda documents, block_size: print(*documents))  # prints
 
 
 right, wrong = answers_to("rolling_blocks_with_ends")
@@ -205,8 +204,7 @@ def end_of_gpt2(documents, block_size, end_id):
     return rolling_by_slices_of_a_chain(([*ids, 50256] for ids in documents), block_size)
 
 
-# Never the same.
-wrong(f"{ONE}, end_id=2", "[0]", "[2]")(
+wrong(f"{ONE}, end_id=2", "[0]", "[2]")(  # never the same
     lambda documents, block_size, end_id: ends_by_zip(documents, block_size, 0)
 )
 
@@ -470,8 +468,7 @@ def split_in_ascii(documents, part, every):
             yield text
 
 
-# Reads all documents first.
-wrong(
+wrong(  # reads all documents first
     "['', '']), part='validation', every=1",
     "'' after 2 documents, '' after 2 documents",
     "'' after 1 document, '' after 2 documents ",
@@ -553,27 +550,22 @@ def seconds_of_day(time):
     return time.hour * 3600 + time.minute * 60 + time.second + time.microsecond / 1e6
 
 
-# The time of day.
-wrong(
+wrong(  # the time of day
     "'2026-11-25T23:59:59.000 step 0 tokens 0 memory_bytes 310378496', "
     "'2026-11-26T00:00:00.000 step 1 tokens 1 memory_bytes 310378496'",
     "-1.157",
     "1.0",
 )(rate_of(lambda first, last: seconds_of_day(last) - seconds_of_day(first)))
-# The seconds within a minute.
-wrong(f"'{LINE}', '{QUARTER}'", "0.0", "4.0")(
+wrong(f"'{LINE}', '{QUARTER}'", "0.0", "4.0")(  # the seconds within a minute
     rate_of(lambda first, last: (last.second - first.second) % 60)
 )
 # Whole seconds.
 wrong(f"'{LINE}', '{QUARTER}'", "0.0", "4.0")(rate_of(lambda first, last: (last - first).seconds))
-# Since the start, not since the first line.
-wrong("step 0 tokens 1 memory_bytes", "4.0", "0.0")(
+wrong("step 0 tokens 1 memory_bytes", "4.0", "0.0")(  # since the start, not since the first line
     rate_of(tokens_between=lambda tokens: tokens[-1])
 )
-# Totals added up.
-wrong("step 0 tokens 1 memory_bytes", "8.0", "0.0")(rate_of(tokens_between=sum))
-# Tokens a millisecond.
-wrong(f"'{LINE}', '{QUARTER}'", "0.004", "4.0")(
+wrong("step 0 tokens 1 memory_bytes", "8.0", "0.0")(rate_of(tokens_between=sum))  # totals added up
+wrong(f"'{LINE}', '{QUARTER}'", "0.004", "4.0")(  # tokens a millisecond
     rate_of(lambda first, last: (last - first).total_seconds() * 1000)
 )
 # Any line with the word.

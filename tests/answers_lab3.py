@@ -36,8 +36,7 @@ def round_robin_by_llmpipe(items, rank, world_size):
     return [items[index] for index in round_robin(len(items), rank, world_size)]
 
 
-# One run each.
-wrong("(['a'], rank=0, world_size=2)", "[]", "['a']   (positions [0])")(
+wrong("(['a'], rank=0, world_size=2)", "[]", "['a']   (positions [0])")(  # one run each
     lambda *items_and_place: runs_by_llmpipe(*items_and_place)
 )
 # Ranks counted from 1.
@@ -48,8 +47,7 @@ wrong("(['a'], rank=1, world_size=2)", "['a']", "[]   (more ranks than items)")(
 wrong("(['a'], rank=1, world_size=2)", "['a']", "[]   (more ranks than items)")(
     lambda items, rank, world_size: items[::world_size]
 )
-# The rank as the step.
-wrong("(['a', 'b'], rank=0, world_size=2)", "['a', 'b']", "['a'] ")(
+wrong("(['a', 'b'], rank=0, world_size=2)", "['a', 'b']", "['a'] ")(  # the rank as the step
     lambda items, rank, world_size: items[rank :: rank + 1]
 )
 
@@ -59,8 +57,7 @@ def round_robin_of_full_rounds(items, rank, world_size):
     return items[: len(items) - len(items) % world_size][rank::world_size]
 
 
-# Positions.
-wrong("(['a'], rank=0, world_size=1)", "[0]", "['a'] ")(
+wrong("(['a'], rank=0, world_size=1)", "[0]", "['a'] ")(  # positions
     lambda items, rank, world_size: list(range(rank, len(items), world_size))
 )
 
@@ -70,8 +67,7 @@ def round_robin_by_value(items, rank, world_size):
     return [item for item in items if items.index(item) % world_size == rank]
 
 
-# Fails where there are more ranks than items.
-wrong(
+wrong(  # fails where there are more ranks than items
     "([], rank=0, world_size=1)",
     "IndexError: list index out of range",
     "[]   (more ranks than items)",
@@ -146,8 +142,7 @@ def runs_that_overlap(items, rank, world_size):
     return items[int(start) : math.ceil(end)]
 
 
-# Round-robin.
-wrong(
+wrong(  # round-robin
     "(['a', 'b', 'c'], rank, world_size=2)",
     "[['a', 'c'], ['b']]: not in order",
     "(for example [['a'], ['b', 'c']])",
@@ -222,22 +217,18 @@ def covered_with(missing=None, duplicated=None):
     return answer
 
 
-# Up to the last id that was read.
-wrong(
+wrong(  # up to the last id that was read
     "([], num_documents=1)",
     "{'missing': [], 'duplicated': []}",
     "{'missing': [0], 'duplicated': []}   (times read, by id: [0])",
 )(covered_with(missing=lambda ids, n: [i for i in range(max(ids, default=0)) if i not in ids]))
-# Ids counted from 1.
-wrong("([], num_documents=1)", "{'missing': [1]", "{'missing': [0]")(
+wrong("([], num_documents=1)", "{'missing': [1]", "{'missing': [0]")(  # ids counted from 1
     covered_with(missing=lambda ids, n: sorted({*range(1, n + 1)} - {*ids}))
 )
-# A set.
-wrong("([], num_documents=0)", "{'missing': set()", "{'missing': []")(
+wrong("([], num_documents=0)", "{'missing': set()", "{'missing': []")(  # a set
     covered_with(missing=lambda ids, n: set(range(n)) - set(ids))
 )
-# Listed once a reading.
-wrong(
+wrong(  # listed once a reading
     "([(0, 0), (0, 0)], num_documents=1)",
     "'duplicated': [0, 0]}",
     "'duplicated': [0]}   (times read, by id: [2])",
@@ -254,14 +245,12 @@ wrong("([(0, 0), (0, 0)], num_documents=1)", "'duplicated': []}", "'duplicated':
         )
     )
 )
-# Exactly twice.
-wrong(
+wrong(  # exactly twice
     "([(0, 0), (0, 0), (0, 0)], num_documents=1)",
     "'duplicated': []}",
     "'duplicated': [0]}   (times read, by id: [3])",
 )(covered_with(duplicated=lambda ids, log: sorted({i for i in ids if ids.count(i) == 2})))
-# In the order of the log.
-wrong(
+wrong(  # in the order of the log
     "([(0, 3), (0, 3), (0, 1), (0, 1)], num_documents=4)",
     "'duplicated': [3, 1]}",
     "'duplicated': [1, 3]}",
@@ -270,8 +259,7 @@ wrong(
 wrong("([(1, 0)], num_documents=1)", "'missing': [0]", "'missing': []")(
     lambda log, n: covered_by_counter([(document, rank) for rank, document in log], n)
 )
-# Only a verdict.
-wrong("([], num_documents=0)", "True", "{'missing': [], 'duplicated': []}")(
+wrong("([], num_documents=0)", "True", "{'missing': [], 'duplicated': []}")(  # only a verdict
     lambda log, num_documents: len(log) == num_documents
 )
 
@@ -301,42 +289,33 @@ def rows_by_numpy(num_rows, rank, world_size):
     return np.int64(num_rows) // world_size + int(rank < num_rows % world_size)
 
 
-# Full rounds only.
-wrong("(1, rank=0, world_size=2)", "0", "1   (rows [0])")(
+wrong("(1, rank=0, world_size=2)", "0", "1   (rows [0])")(  # full rounds only
     lambda num_rows, rank, world_size: num_rows // world_size
 )
-# Rounded up for all.
-wrong("(1, rank=1, world_size=2)", "1", "0   (rows [])")(
+wrong("(1, rank=1, world_size=2)", "1", "0   (rows [])")(  # rounded up for all
     lambda num_rows, rank, world_size: -(-num_rows // world_size)
 )
-# The rest to the last rank.
-wrong("(1, rank=0, world_size=2)", "0", "1   (rows [0])")(
+wrong("(1, rank=0, world_size=2)", "0", "1   (rows [0])")(  # the rest to the last rank
     lambda n, rank, size: n // size + (n % size if rank == size - 1 else 0)
 )
-# Up to the rest, and not below it.
-wrong("(0, rank=0, world_size=1)", "1", "0   (rows [])")(
+wrong("(0, rank=0, world_size=1)", "1", "0   (rows [])")(  # up to the rest, and not below it
     lambda num_rows, rank, size: num_rows // size + (rank <= num_rows % size)
 )
-# A run's length.
-wrong("(1, rank=0, world_size=2)", "0", "1   (rows [0])")(
+wrong("(1, rank=0, world_size=2)", "0", "1   (rows [0])")(  # a run's length
     lambda num_rows, rank, world_size: len(contiguous(num_rows, rank, world_size))
 )
-# Below zero.
-wrong("(0, rank=0, world_size=1)", "-1", "0   (rows [])")(
+wrong("(0, rank=0, world_size=1)", "-1", "0   (rows [])")(  # below zero
     lambda num_rows, rank, world_size: (num_rows - rank - 1) // world_size + 1 - (not num_rows)
 )
-# Rounded as a float.
-wrong(
+wrong(  # rounded as a float
     "(1_000_000_000_000_000_001, rank=0, world_size=1)",
     "1_000_000_000_000_000_000",
     "1_000_000_000_000_000_001   (full rounds: 1_000_000_000_000_000_001, rows",
 )(lambda num_rows, rank, world_size: math.ceil((num_rows - rank) / world_size))
-# A list of the rows.
-wrong(
+wrong(  # a list of the rows
     "(1_000_000_000_000_000_001, rank=0, world_size=1)", "MemoryError", "1_000_000_000_000_000_001 "
 )(lambda num_rows, rank, world_size: len(list(range(rank, num_rows, world_size))))
-# A fraction.
-wrong("(0, rank=0, world_size=1)", "0.0", "0   (rows [])")(
+wrong("(0, rank=0, world_size=1)", "0.0", "0   (rows [])")(  # a fraction
     lambda num_rows, rank, world_size: num_rows / world_size
 )
 
@@ -386,28 +365,22 @@ wrong("(0.0, num_ranks=2, num_cores=1)", "1.0", "0.5   (ranks at work: 1, time: 
 wrong("(0.0, num_ranks=2, num_cores=2)", "0.5", "1.0   (ranks at work: 2, time: 0.5, speed-up: 2)")(
     efficiency_of(time=lambda serial, n: 1 - serial + serial / n)
 )
-# The serial share left out.
-wrong("(0.5, num_ranks=2, num_cores=2)", "1.0", "0.66666")(
+wrong("(0.5, num_ranks=2, num_cores=2)", "1.0", "0.66666")(  # the serial share left out
     efficiency_of(time=lambda serial, n: 1 / n)
 )
-# The serial part is divided, too.
-wrong(
+wrong(  # the serial part is divided, too
     "(0.5, num_ranks=1, num_cores=1)", "0.66666", "1.0   (ranks at work: 1, time: 1, speed-up: 1)"
 )(efficiency_of(time=lambda serial, n: (serial + 1) / n))
-# By the ranks at work.
-wrong("(0.0, num_ranks=2, num_cores=1)", "1.0", "0.5 ")(
+wrong("(0.0, num_ranks=2, num_cores=1)", "1.0", "0.5 ")(  # by the ranks at work
     lambda s, ranks, cores: efficiency_in_two_steps(s, min(ranks, cores), cores)
 )
-# The time.
-wrong("(0.0, num_ranks=2, num_cores=1)", "1.0", "0.5 ")(
+wrong("(0.0, num_ranks=2, num_cores=1)", "1.0", "0.5 ")(  # the time
     efficiency_of(out_of=lambda speed_up, num_ranks: 1 / speed_up)
 )
-# All cores at work.
-wrong("(0.0, num_ranks=1, num_cores=2)", "2.0", "1.0 ")(
+wrong("(0.0, num_ranks=1, num_cores=2)", "2.0", "1.0 ")(  # all cores at work
     efficiency_of(at_work=lambda num_ranks, num_cores: num_cores)
 )
-# Two digits.
-wrong("(0.5, num_ranks=2, num_cores=2)", "0.67", "0.66666")(
+wrong("(0.5, num_ranks=2, num_cores=2)", "0.67", "0.66666")(  # two digits
     lambda *a: round(efficiency_in_two_steps(*a), 2)
 )
 
@@ -474,7 +447,7 @@ def launcher_of_the_stub(processes, wait):
 
 def launcher_with(
     is_failure=lambda process: process.exitcode != 0 or process.result is None,
-    stop=lambda processes: [process.terminate() for process in processes],
+    stop=lambda processes, rank: [process.terminate() for process in processes],
     message="rank {}: exit code {}",
     error=RuntimeError,
 ):
@@ -485,21 +458,19 @@ def launcher_with(
             rank = wait()
             if is_failure(processes[rank]):
                 code = processes[rank].exitcode
-                stop(processes)
+                stop(processes, rank)
                 raise error(message.format(rank, code))
         return [process.result for process in processes]
 
     return answer
 
 
-# Signals overlooked.
-wrong(
+wrong(  # signals overlooked
     "of 1 rank: rank 0 ends (exit code -9, result None)",
     "returned [None], ranks stopped: []",
     "RuntimeError: rank 0: exit code -9, ranks stopped: []   (signal 9 killed rank 0)",
 )(launcher_with(lambda p: p.exitcode > 0 or (p.exitcode == 0 and p.result is None)))
-# A missing result overlooked.
-wrong(
+wrong(  # a missing result overlooked
     "of 1 rank: rank 0 ends (exit code 0, result None)",
     "returned [None], ranks stopped: []",
     "RuntimeError: rank 0: exit code 0, ranks stopped: []   (rank 0 delivered no result)",
@@ -508,8 +479,7 @@ wrong(
 wrong("of 1 rank: rank 0 ends (exit code 3, result 7)", "returned [7], ranks stopped: []", RAISED)(
     launcher_with(lambda process: process.result is None)
 )
-# A result of 0 taken for none.
-wrong(
+wrong(  # a result of 0 taken for none
     "of 1 rank: rank 0 ends (exit code 0, result 0)",
     "RuntimeError: rank 0: exit code 0, ranks stopped: []",
     "returned [0], ranks stopped: []   (no rank failed)",
@@ -531,19 +501,12 @@ def launcher_that_looks_at_the_end(processes, wait):
 
 # The others left running.
 wrong(ONE_OF_TWO, "RuntimeError: rank 1: exit code 3, ranks stopped: []", RAISED_OF_TWO)(
-    launcher_with(stop=lambda processes: None)
+    launcher_with(stop=lambda processes, rank: None)
 )
-
-
-@wrong(ONE_OF_TWO, "RuntimeError: rank 1: exit code 3, ranks stopped: []", RAISED_OF_TWO)
-def launcher_that_stops_later_ranks(processes, wait):
-    for _ in processes:
-        rank = wait()
-        if processes[rank].exitcode != 0 or processes[rank].result is None:
-            for other in processes[rank + 1 :]:
-                other.terminate()
-            raise RuntimeError(f"rank {rank}: exit code {processes[rank].exitcode}")
-    return [process.result for process in processes]
+# The ranks before it left running.
+wrong(ONE_OF_TWO, "RuntimeError: rank 1: exit code 3, ranks stopped: []", RAISED_OF_TWO)(
+    launcher_with(stop=lambda processes, rank: [p.terminate() for p in processes[rank + 1 :]])
+)
 
 
 @wrong(
@@ -593,12 +556,10 @@ def launcher_that_continues(processes, wait):
 wrong(ONE, "RuntimeError: rank 0 failed with 3", "RuntimeError: rank 0: exit code 3")(
     launcher_with(message="rank {} failed with {}")
 )
-# Another error.
-wrong(ONE, "ValueError: rank 0: exit code 3", "RuntimeError: rank 0: exit code 3")(
+wrong(ONE, "ValueError: rank 0: exit code 3", "RuntimeError: rank 0: exit code 3")(  # another error
     launcher_with(error=ValueError)
 )
-# Stops ranks before they have ended.
-wrong(
+wrong(  # stops ranks before they have ended
     "of 1 rank: rank 0 ends (exit code 0, result 7)",
     "returned [None], ranks stopped: [0]",
     "returned [7], ranks stopped: []   (no rank failed)",

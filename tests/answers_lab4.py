@@ -61,40 +61,33 @@ def padded_to(longest=lambda reviews: max(map(len, reviews), default=0), mask=No
     return answer
 
 
-# The mask asks for the value.
-wrong(
+wrong(  # the mask asks for the value
     "([[1]], pad_id=1)",
     "input_ids [[1]], attention_mask [[0]]",
     "attention_mask [[1]]   (longest review: 1, and 1 occurs in a review)",
 )(padded_to(mask=lambda one, pad_id: int(one != pad_id)))
-# To a fixed length.
-wrong(
+wrong(  # to a fixed length
     "([[]], pad_id=0)",
     "input_ids [[0, 0, 0, 0]], attention_mask [[0, 0, 0, 0]]",
     "input_ids [[]], attention_mask [[]]   (longest review: 0)",
 )(padded_to(lambda reviews: 4))
-# To the first review.
-wrong(
+wrong(  # to the first review
     "([[], [1]], pad_id=0)",
     "input_ids [[], []], attention_mask [[], []]",
     "input_ids [[0], [1]], attention_mask [[0], [1]] ",
 )(padded_to(lambda reviews: len(reviews[0]) if reviews else 0))
-# To the shortest.
-wrong("([[], [1]], pad_id=0)", "input_ids [[], []]", "input_ids [[0], [1]]")(
+wrong("([[], [1]], pad_id=0)", "input_ids [[], []]", "input_ids [[0], [1]]")(  # to the shortest
     padded_to(lambda reviews: min(map(len, reviews), default=0))
 )
-# On the left.
-wrong(
+wrong(  # on the left
     "([[1], [1, 1]], pad_id=0)",
     "input_ids [[0, 1], [1, 1]], attention_mask [[0, 1], [1, 1]]",
     "input_ids [[1, 0], [1, 1]], attention_mask [[1, 0], [1, 1]] ",
 )(padded_to(left=True))
-# No reviews.
-wrong("([], pad_id=0)", "ValueError: max()", "input_ids [], attention_mask []")(
+wrong("([], pad_id=0)", "ValueError: max()", "input_ids [], attention_mask []")(  # no reviews
     padded_to(lambda reviews: max(map(len, reviews)))
 )
-# All zeros.
-wrong("([[], [1]], pad_id=1)", "input_ids [[0], [1]]", "input_ids [[1], [1]]")(
+wrong("([[], [1]], pad_id=1)", "input_ids [[0], [1]]", "input_ids [[1], [1]]")(  # all zeros
     lambda reviews, pad_id: padded_by_numpy(reviews, 0)
 )
 
@@ -157,20 +150,17 @@ def buckets_of(order=None, end=lambda count, batch_size: count):
     return answer
 
 
-# The longest first.
-wrong("([1, 2], batch_size=1)", "[[1], [0]]", "[[0], [1]] ")(
+wrong("([1, 2], batch_size=1)", "[[1], [0]]", "[[0], [1]] ")(  # the longest first
     buckets_of(lambda lengths: sorted(range(len(lengths)), key=lambda i: -lengths[i]))
 )
 # Turned around, and with it the equal ones.
 wrong("([1, 1], batch_size=1)", "[[1], [0]]", "[[0], [1]] ")(
     buckets_of(lambda lengths: sorted(range(len(lengths)), key=lambda i: (lengths[i], -i)))
 )
-# The last batch dropped.
-wrong("([1], batch_size=2)", "[]", "[[0]]   (reviews: 1, batches: 1)")(
+wrong("([1], batch_size=2)", "[]", "[[0]]   (reviews: 1, batches: 1)")(  # the last batch dropped
     buckets_of(end=lambda count, batch_size: count - count % batch_size)
 )
-# Lengths for indices.
-wrong("([1], batch_size=1)", "[[1]]", "[[0]] ")(buckets_of(sorted))
+wrong("([1], batch_size=1)", "[[1]]", "[[0]] ")(buckets_of(sorted))  # lengths for indices
 
 
 @wrong("([1, 2], batch_size=2)", "[[0], [1]]", "[[0, 1]]   (reviews: 2, batches: 1)")
@@ -186,8 +176,7 @@ def buckets_by_equal_length(lengths, batch_size):
 wrong("([], batch_size=1)", "[[]]", "[]   (reviews: 0, batches: 0)")(
     lambda lengths, n: [part.tolist() for part in np.array_split(buckets_order(lengths), n)]
 )
-# Equal lengths found again.
-wrong("([1, 1], batch_size=1)", "[[0], [0]]", "[[0], [1]] ")(
+wrong("([1, 1], batch_size=1)", "[[0], [0]]", "[[0], [1]] ")(  # equal lengths found again
     buckets_of(lambda lengths: [lengths.index(length) for length in sorted(lengths)])
 )
 
@@ -230,20 +219,16 @@ def ratio_of(share):
     return answer
 
 
-# The share of ids.
-wrong("([[0]])", "0.0", "1.0   (positions: 1, padding: 1)")(
+wrong("([[0]])", "0.0", "1.0   (positions: 1, padding: 1)")(  # the share of ids
     ratio_of(lambda zeros, ones: ones / (zeros + ones))
 )
-# By the ids.
-wrong("([[0, 0]])", "2.0", "1.0   (positions: 2, padding: 2)")(
+wrong("([[0, 0]])", "2.0", "1.0   (positions: 2, padding: 2)")(  # by the ids
     ratio_of(lambda zeros, ones: zeros / max(1, ones))
 )
-# The count.
-wrong("([[0, 0]])", "2", "1.0 ")(ratio_of(lambda zeros, ones: zeros))
+wrong("([[0, 0]])", "2", "1.0 ")(ratio_of(lambda zeros, ones: zeros))  # the count
 # Per cent.
 wrong("([[0]])", "100.0", "1.0 ")(ratio_of(lambda zeros, ones: 100 * zeros / (zeros + ones)))
-# Whole numbers.
-wrong("", "0", "0.5 ")(ratio_of(lambda zeros, ones: zeros // (zeros + ones)))
+wrong("", "0", "0.5 ")(ratio_of(lambda zeros, ones: zeros // (zeros + ones)))  # whole numbers
 # No positions.
 wrong("([])", "ZeroDivisionError: division by zero", "0.0   (positions: 0, padding: 0)")(
     lambda mask: 1 - sum(map(sum, mask)) / sum(map(len, mask))
@@ -372,8 +357,7 @@ def plan_of_all_rows(labels, rank, world_size):
 wrong("([], rank, world_size=1)", "[[[]]]: rank 0 has [], which is no row", "(for example [[]])")(
     lambda labels, rank, size: [plan_by_times_seen(labels, r, size) for r in range(size)]
 )
-# Prints.
-wrong("([], rank, world_size=1)", "rank 0 gets None, not a list", "(for example [[]])")(
+wrong("([], rank, world_size=1)", "rank 0 gets None, not a list", "(for example [[]])")(  # prints
     lambda labels, rank, world_size: print(labels)
 )
 
@@ -433,8 +417,7 @@ def ends_of_two_halves(ids, max_length):
 wrong("([1, 2, 3], max_length=2)", "[1, 2]", "[1, 3]   (1 from the beginning, 1 from the end)")(
     lambda ids, max_length: ids[:max_length]
 )
-# The end.
-wrong("([1, 2], max_length=1)", "[2]", "[1] ")(lambda ids, max_length: ids[-max_length:])
+wrong("([1, 2], max_length=1)", "[2]", "[1] ")(lambda ids, max_length: ids[-max_length:])  # the end
 
 
 @wrong("([1, 2, 3, 4, 5], max_length=4)", "[1, 2, 5, 4]", "[1, 2, 4, 5] ")
@@ -445,7 +428,6 @@ def ends_turned_around(ids, max_length):
     return ids[: max_length - num_last] + ids[::-1][:num_last]
 
 
-# The middle.
-wrong("([1, 2, 3], max_length=1)", "[2]", "[1] ")(
+wrong("([1, 2, 3], max_length=1)", "[2]", "[1] ")(  # the middle
     lambda ids, n: ids[max(0, len(ids) - n) // 2 :][:n]
 )

@@ -72,9 +72,8 @@ class NotebookRuns:
         for cell, text in zip(executed.cells, expected, strict=True):
             assert all(output.get("name") != "stderr" for output in cell.outputs), cell
             if cell.source.startswith("check("):
-                assert re.match(r"\w+: right, on all of [\d,]+ inputs", printed(cell)), printed(
-                    cell
-                )
+                verdict = printed(cell)
+                assert re.match(r"\w+: right, on all of [\d,]+ inputs", verdict), verdict
                 right += 1
             elif UNCOMPARED not in tags_of(cell) and "NotImplementedError" not in cell.source:
                 assert printed(cell) == text, cell.source

@@ -85,7 +85,7 @@ class RollingBlocks(StreamExercise):
         return blocks_due(numbered(lengths), block_size), why
 
 
-class RollingBlocksWithEnds(RollingBlocks):
+class BlocksWithEnds(RollingBlocks):
     """**Exercise 2: where a document ends.** Write `rolling_blocks_with_ends(documents,
     block_size, end_id)`: as in exercise 1, but `end_id` comes after every document, the last one
     and empty ones too, and counts as an id of that document: a block that it fills is yielded
@@ -295,10 +295,4 @@ class TokensPerS(Exercise):
         return (lines,)
 
 
-EXERCISES = (
-    RollingBlocks(),
-    RollingBlocksWithEnds(),
-    ResumableBlocks(),
-    SplitStream(),
-    TokensPerS(),
-)
+EXERCISES = (RollingBlocks(), BlocksWithEnds(), ResumableBlocks(), SplitStream(), TokensPerS())
