@@ -92,9 +92,11 @@ def test_one_batch_over_all_loses_less_than_a_block():
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=20))
-def test_both_ways_of_joining_give_the_same_list(lists):
-    expected = list(chain(*lists))
+def test_both_ways_of_joining_give_the_same_list_and_leave_theirs_as_they_were(lists):
+    expected, before = list(chain(*lists)), [ids.copy() for ids in lists]
     assert lab1.join(lists) == lab1.join(lists, broken=True) == expected
+    assert lab1.ids_copied(lists, broken=False) == len(expected) <= lab1.ids_copied(lists)
+    assert lists == before
 
 
 @given(st.integers(0, 60), st.integers(0, 10))
@@ -102,12 +104,6 @@ def test_joining_with_sum_copies_a_triangle_of_ids(num_lists, length):
     lists = [[1] * length] * num_lists
     assert lab1.ids_copied(lists) == length * num_lists * (num_lists + 1) // 2
     assert lab1.ids_copied(lists, broken=False) == length * num_lists
-
-
-def test_joining_leaves_the_documents_as_they_were():
-    lists = [[1], [2], [3]]
-    lab1.join(lists), lab1.join(lists, broken=True), lab1.ids_copied(lists)
-    assert lists == [[1], [2], [3]]
 
 
 def test_seconds_are_given_for_each_size():
