@@ -9,6 +9,7 @@ from typing import Any
 
 from llmpipe.columns import is_dataset
 from llmpipe.sources.hub import quiet
+from llmpipe.sources.parts import parquet_metadata
 
 IN_MEMORY_BYTES = 256 * 2**20
 BUILDERS = {".txt": "text", ".jsonl": "json", ".parquet": "parquet"}
@@ -94,39 +95,6 @@ def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
         # The outer error says "while generating the dataset"; the inner one says why.
         cause = error.__cause__ or error
         raise ValueError(f"{what} cannot be read: {cause}") from error
-
-
-def parquet_metadata(file: Path | str) -> Any:
-    """What the end of a Parquet file tells of it: a `pyarrow.parquet.FileMetaData`.
-
-    Raises ValueError naming a file that is no whole Parquet file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with opened(file) as stream:
-        try:
-            return pq.read_metadata(stream)
-        except (pa.ArrowInvalid, OSError) as error:
-            if type(error) not in (pa.ArrowInvalid, OSError):
-                raise  # these two are Arrow's own; any other is the network's
-            raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
-
-
-def opened(file: Path | str) -> Any:
-    """The bytes of a file on disk, or of one on the hub (`hf://...`), for Arrow to read.
-
-    Of the hub's each read is one request, for exactly those bytes. `huggingface_hub` tries it six
-    times: a hub that is cut off is an error within half a minute, a silent one within 90 s. (By way
-    of `datasets` it would be 20 times that.)
-    """
-    if isinstance(file, Path):
-        import pyarrow as pa
-
-        return pa.OSFile(str(file))
-    from huggingface_hub import HfFileSystem
-
-    return HfFileSystem().open(file, cache_type="none")
 
 
 def _parquet_facts(files: Sequence[Path]) -> tuple[Any, int, int]:

@@ -1,7 +1,8 @@
 """Where a repository of the hub is found: a mirror, the local cache, the hub itself, or the sample.
 
 `LLMPIPE_SOURCE` decides. `hub`, `mirror` and `sample` are strict; `auto` tries the mirror, the
-cache, the hub if it answers within two seconds, and for the labs' own repositories the sample."""
+cache, the hub if it answers within two seconds, and for the labs' own repositories the sample.
+"""
 
 from __future__ import annotations
 

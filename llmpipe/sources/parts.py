@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows, is_dataset, is_iterable_dataset
-from llmpipe.sources.files import opened, parquet_metadata
 
 IDENTITY_BYTES = 65_536  # of a Parquet file's end, where its index of all pages stands
 BEGINNING_BYTES = 4096  # of a file of lines: by them another is known
@@ -113,6 +112,34 @@ class ParquetParts:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_opened": None}
+
+
+def parquet_metadata(file: Path | str) -> Any:
+    """What the end of a Parquet file tells of it: a `pyarrow.parquet.FileMetaData`.
+
+    Raises ValueError naming a file that is no whole Parquet file.
+    """
+    with opened(file) as stream:
+        try:
+            return pq.read_metadata(stream)
+        except (pa.ArrowInvalid, OSError) as error:
+            if type(error) not in (pa.ArrowInvalid, OSError):
+                raise  # these two are Arrow's own; any other is the network's
+            raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
+
+
+def opened(file: Path | str) -> Any:
+    """The bytes of a file on disk, or of one on the hub (`hf://...`), for Arrow to read.
+
+    Of the hub's each read is one request, for exactly those bytes. `huggingface_hub` tries it six
+    times: a hub that is cut off is an error within half a minute, a silent one within 90 s. (By way
+    of `datasets` it would be 20 times that.)
+    """
+    if isinstance(file, Path):
+        return pa.OSFile(str(file))
+    from huggingface_hub import HfFileSystem
+
+    return HfFileSystem().open(file, cache_type="none")
 
 
 def _mark(file: Path | str) -> str:
