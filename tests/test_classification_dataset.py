@@ -524,7 +524,7 @@ def test_max_length_of_three_leaves_one_id_of_text():
     ]
 
 
-def test_a_tokenizer_without_control_ids_needs_no_place_for_them():
+def test_a_tokenizer_without_special_tokens_needs_no_place_for_them():
     gpt2 = load_tokenizer("gpt2")
     dataset = ClassificationDataset({"text": ["Hello world", "a"], "label": [0, 1]}, gpt2, 1)
     assert dataset.lengths.tolist() == [1, 1]

@@ -15,7 +15,7 @@ from llmpipe.streaming.state import check_spans
 
 @st.composite
 def spans_apart(draw):
-    """Pieces that do not overlap, in any order, some of them begun."""
+    """Spans that do not overlap, in any order, some of them begun."""
     spans, first = [], 0
     for _ in range(draw(st.integers(0, 8))):
         first += draw(st.integers(0, 20))

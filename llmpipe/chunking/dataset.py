@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
+
+IGNORED = -100  # a label that the losses of torch and `transformers` leave out
 
 
 class BlockDataset:
@@ -89,6 +90,3 @@ def collate(rows: BatchRows | list[dict]) -> dict:
         return rows.batch
 
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-IGNORED = -100  # a label that the losses of torch and `transformers` leave out
