@@ -195,7 +195,8 @@ def exact_windows(tables: Any, first_window: int = 0) -> Iterator[pa.Table]:
 class Parts(Protocol):
     """`windows` yields tables of `columns`; `identity` tells other data apart in a saved state.
 
-    `weights` are numbers of 1 or more, one a part, by which they are divided: if `counted` its rows.
+    `weights` are numbers of 1 or more, one a part, by which parts are divided: if `counted` its
+    rows.
     """
 
     weights: list[int]

@@ -46,6 +46,7 @@ class BlockDataset:
 
     def __getitems__(self, indices: Sequence[int]) -> BatchRows:
         # DataLoader calls this once a batch, where it would call __getitem__ once a block.
+        import torch
 
         input_ids = self.blocks[np.asarray(indices, dtype=np.int64)].astype(np.int64)
         # Labels are a copy: whoever masks some with -100 must not change the inputs.
@@ -88,5 +89,6 @@ def collate(rows: BatchRows | list[dict]) -> dict:
     """The tensors of a batch, stacked where they are not together already."""
     if isinstance(rows, BatchRows):
         return rows.batch
+    import torch
 
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
