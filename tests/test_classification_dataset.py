@@ -139,7 +139,7 @@ def test_real_pad_ids_are_not_masked():
     """Padding is known by its place: an id of the text that equals the pad id is text."""
 
     class ZeroTokenizer(NumberedTokenizer):
-        pad_token_id = 1000  # what "x" becomes
+        pad_id = 1000  # what "x" becomes
 
     dataset = ClassificationDataset(reviews([4, 1]), ZeroTokenizer(), 8)
     batch = collate(dataset.__getitems__([0, 1]))

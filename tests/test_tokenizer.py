@@ -16,12 +16,7 @@ from tokenizers import Tokenizer as Reference
 from llmpipe import QualityFilter, chunk, load_tokenizer
 from llmpipe.tokenization import backends
 from llmpipe.tokenization.backends import PROBES
-from llmpipe.tokenization.tokenizer import (
-    KNOWN_DIGESTS,
-    SHORT_NAMES,
-    pad_id,
-    vocabulary_digest,
-)
+from llmpipe.tokenization.tokenizer import KNOWN_DIGESTS, SHORT_NAMES, Tokenizer, vocabulary_digest
 
 NAMES = ("gpt2", "distilbert")
 SPECIAL_TOKENS = ("<|endoftext|>", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
@@ -357,7 +352,8 @@ def test_special_tokens_are_known_where_the_config_is_silent(mirror, folder, tok
 
 def test_padding_is_by_the_pad_token_or_else_the_end_of_a_text():
     for pad, eos, due in ((7, 9, 7), (0, 9, 0), (None, 9, 9), (None, 0, 0), (None, None, 0)):
-        assert pad_id(SimpleNamespace(pad_token_id=pad, eos_token_id=eos)) == due
+        known = SimpleNamespace(pad_token_id=pad, eos_token_id=eos)
+        assert Tokenizer.pad_id.fget(known) == due
 
 
 def test_wikitext_2_gives_2357942_ids_and_18421_blocks(wikitext_2):
