@@ -4,59 +4,29 @@
     figure.caption
 
 No function here measures or keeps anything, and none touches pyplot. All are drawn of what is in
-`colours` and `figure`, and say their numbers with `words`.
+`colours` and `figure`, and say their numbers with `words`. matplotlib is imported with the first.
 """
 
-from llmpipe.classroom.plots.lengths import (
-    cost_by_length,
-    ids_lost,
-    lengths_and_cuts,
-    lengths_before_after,
-    padding_costs,
-)
-from llmpipe.classroom.plots.pipeline import block_origins, ledger_waterfall, pipeline_map
-from llmpipe.classroom.plots.ranks import (
-    coverage_map,
-    rank_bars,
-    read_amplification,
-    scaling,
-    time_line,
-)
-from llmpipe.classroom.plots.speed import (
-    labs_compared,
-    loader_speeds,
-    memory_by_rows,
-    quadratic,
-    threads_or_processes,
-    throughput_by,
-    throughput_over_time,
-    tokenizer_speeds,
-)
-from llmpipe.classroom.plots.training import accuracy_curves, label_shares, loss_curve
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "accuracy_curves",
-    "block_origins",
-    "cost_by_length",
-    "coverage_map",
-    "ids_lost",
-    "label_shares",
-    "labs_compared",
-    "ledger_waterfall",
-    "lengths_and_cuts",
-    "lengths_before_after",
-    "loader_speeds",
-    "loss_curve",
-    "memory_by_rows",
-    "padding_costs",
-    "pipeline_map",
-    "quadratic",
-    "rank_bars",
-    "read_amplification",
-    "scaling",
-    "threads_or_processes",
-    "throughput_by",
-    "throughput_over_time",
-    "time_line",
-    "tokenizer_speeds",
-]
+_DRAWN_IN = {
+    "lengths": "cost_by_length ids_lost lengths_and_cuts lengths_before_after padding_costs",
+    "pipeline": "block_origins ledger_waterfall pipeline_map",
+    "ranks": "coverage_map rank_bars read_amplification scaling time_line",
+    "speed": "labs_compared loader_speeds memory_by_rows quadratic threads_or_processes "
+    "throughput_by throughput_over_time tokenizer_speeds",
+    "training": "accuracy_curves label_shares loss_curve",
+}
+_HOMES = {name: module for module, names in _DRAWN_IN.items() for name in names.split()}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'llmpipe.classroom.plots' has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
