@@ -1,6 +1,7 @@
 """What a rank of `llmpipe bench lab3` leaves in a file: all its ids, its counts, and when it was.
 
-Both ways write the same, at their end and in the clock, so that what was measured is also compared.
+All ways write the same, at their end and in the clock, so that what was measured is also compared:
+the classic one with a `RankFile` of its own, those of `llmpipe` by `keep_batches`.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmpipe.classroom.ranks.jobs import Settings
-from llmpipe.sharding.world import World
+if TYPE_CHECKING:  # the classic ranks import this module too, and need not pay for the others
+    from llmpipe.classroom.ranks.jobs import Settings
+    from llmpipe.sharding.world import World
 
 
 class RankFile:
@@ -35,8 +37,8 @@ class RankFile:
         """`remainder` are ids after the last block; `num_padding` at its end are no ids."""
         finished = time.monotonic()
         num_blocks = sum(map(len, self.batches)) - bool(num_padding)
-        pieces = [np.asarray(ids).ravel() for ids in (*self.batches, remainder)]
-        ids = np.concatenate(pieces, dtype=np.uint32, casting="unsafe")
+        parts = [np.asarray(ids).ravel() for ids in (*self.batches, remainder)]
+        ids = np.concatenate(parts, dtype=np.uint32, casting="unsafe")
         np.savez(
             self.file,
             ids=ids[: len(ids) - num_padding],
@@ -47,10 +49,8 @@ class RankFile:
 
 
 def read_ranks(folder: str, world_size: int) -> list[dict]:
-    """By rank `ids` (N,), `counts` (rows, documents kept, whole blocks), and `moments`.
-
-    These are those of its first batch and of its end, on `time.monotonic`.
-    """
+    """By rank `ids` (N,), `counts` (rows, documents kept, whole blocks), and `moments`: those of
+    its first batch and of its end, on the clock of `time.monotonic`."""
     found = []
     for rank in range(world_size):
         with np.load(Path(folder, f"{rank}.npz")) as arrays:
