@@ -37,8 +37,7 @@ def fail(message: str) -> typer.Exit:
 def mirror(
     folder: Annotated[Path, typer.Argument(help="Where to write; made if it is not there.")],
     rows: Annotated[
-        int | None,
-        typer.Option(min=1, help="At most so many rows a split; else all."),
+        int | None, typer.Option(min=1, help="At most so many rows a split; else all.")
     ] = None,
 ) -> None:
     """Write the built-in sample to FOLDER, laid out as the hub, and print what lies there."""
@@ -49,9 +48,7 @@ def mirror(
         written = Mirror(write_sample(folder, num_rows=rows))
     except OSError as error:
         raise fail(f"cannot write the sample: {error}") from None
-    for repo_id in written.repo_ids():
-        sizes = [file.size for file in written.find(repo_id).files.values()]
-        typer.echo(f"  {repo_id}: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB")
+    typer.echo("\n".join(written.listing()))
     typer.echo(f"written to {folder}. To use it: export LLMPIPE_MIRROR={folder.resolve()}")
 
 
@@ -73,7 +70,7 @@ def serve(
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
 ) -> None:
     """Answer as the hub does, with what the mirrors hold, until Ctrl-C."""
-    from llmpipe.classroom.server import server as server
+    from llmpipe.classroom.server import server
 
     folders = list(folders or [])
     if os.environ.get("LLMPIPE_MIRROR"):
@@ -107,7 +104,7 @@ def bench(
     num_rows: Annotated[
         int | None, typer.Option(min=1, help="At most so many rows; else all.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each way, in turn.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each way, alternating.")] = 3,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the times, as PNG.")
     ] = None,

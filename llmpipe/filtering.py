@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -12,12 +13,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmpipe.columns import mask, numbers, require_column, text_column, to_strings
+from llmpipe.arguments import check_number
+from llmpipe.columns import (
+    is_dataset,
+    is_iterable_dataset,
+    mask,
+    numbers,
+    require_column,
+    text_column,
+    to_strings,
+)
 from llmpipe.ledger import Entry, Ledger
 
 # What `str.strip` and `str.split` call white space. Arrow's own idea of it lacks \x1c to \x1f.
 WHITE_SPACE = "".join(character for character in map(chr, range(0x3001)) if character.isspace())
 REPETITION_CHARS = 1_000_000  # `repetition` judges a document by its beginning
+REMEMBERED_DOCUMENTS = 1_000_000  # by `drop_duplicates` in a stream
+ROWS_PER_SLICE = 8192  # bounds the memory of a rule, whatever the size of the data set
+
+# Of a column of text: which documents to reject, bool (num_documents,).
+Rule = Callable[[Any], np.ndarray]
 
 
 def _stripped(texts: Any) -> pa.ChunkedArray:
@@ -166,12 +181,26 @@ class Duplicates:
         return np.array(rejected, bool)
 
 
-ROWS_PER_SLICE = 8192  # bounds the memory of a rule, whatever the size of the data set
-REMEMBERED_DOCUMENTS = 1_000_000  # by `drop_duplicates` in a stream
+def judge(texts: pa.ChunkedArray, rules: dict[str, Rule]) -> tuple[np.ndarray, pa.ChunkedArray]:
+    """Verdicts on all texts, and the texts that are kept.
 
-Rule = Callable[[Any], np.ndarray]
+    A verdict is 0 if no rule rejects the text, else the number of the first that does, from 1 on:
+    shape (num_documents,), int8. A rule is asked only about what those before it let pass.
+
+    >>> verdicts, kept = judge(text_column(["", "ab", "abc"]), QualityFilter(min_chars=3).rules())
+    >>> verdicts.tolist(), kept.to_pylist()
+    ([1, 2, 0], ['abc'])
+    """
+    verdicts, left = np.zeros(len(texts), np.int8), np.arange(len(texts))
+    for number, rejects in enumerate(rules.values(), start=1):
+        rejected = rejects(texts)
+        if rejected.any():
+            verdicts[left[rejected]] = number
+            texts, left = texts.filter(mask(~rejected)), left[~rejected]
+    return verdicts, texts
 
 
+@dataclass(frozen=True, repr=False)
 class QualityFilter:
     """Keep the documents that no rule rejects, and say why the others went.
 
@@ -184,24 +213,20 @@ class QualityFilter:
     (['abc'], {'blank': 1, 'too_short': 1})
     """
 
-    def __init__(
-        self,
-        min_chars: int = 40,
-        *,
-        drop_headings: bool = False,
-        min_words: int | None = None,
-        min_letter_ratio: float | None = None,
-        drop_repetition: bool = False,
-        drop_duplicates: bool = False,
-        text_column: str = "text",
-    ) -> None:
-        self.min_chars = _checked("min_chars", min_chars, 0, None)
-        self.min_words = _checked("min_words", min_words, 0, None)
-        self.min_letter_ratio = _checked("min_letter_ratio", min_letter_ratio, 0, 1)
-        self.drop_headings = drop_headings
-        self.drop_repetition = drop_repetition
-        self.drop_duplicates = drop_duplicates
-        self.text_column = text_column
+    min_chars: int | None = 40
+    _: KW_ONLY
+    drop_headings: bool = False
+    min_words: int | None = None
+    min_letter_ratio: float | None = None
+    drop_repetition: bool = False
+    drop_duplicates: bool = False
+    text_column: str = "text"
+
+    def __post_init__(self) -> None:
+        for name, most in (("min_chars", None), ("min_words", None), ("min_letter_ratio", 1)):
+            value = getattr(self, name)
+            if value is not None:
+                check_number(name, value, 0, most)
 
     def rules(self, max_documents: int | None = None) -> dict[str, Rule]:
         """The rules that are on; `duplicate` starts anew and remembers `max_documents`, or all."""
@@ -228,111 +253,73 @@ class QualityFilter:
         Raises KeyError naming the columns there are, TypeError or ValueError naming the row that is
         not text.
         """
-        if hasattr(documents, "with_format"):
+        if is_dataset(documents):
             return self._filter_dataset(documents)
+        kind = type(documents).__name__
+        if is_iterable_dataset(documents):
+            raise TypeError(
+                f"a {kind} may have no end; iterate over quality_filter.stream(dataset) instead"
+            )
+        if isinstance(documents, dict) and hasattr(documents, "with_format"):
+            raise TypeError(f"filter one split of the {kind}: {list(documents)}")
         if not isinstance(documents, pa.Table):
             raise TypeError(
-                "filter a datasets.Dataset or an Arrow table with a column "
-                f"{self.text_column!r}, not a {type(documents).__name__}"
+                f"filter a datasets.Dataset or an Arrow table with a column {self.text_column!r}, "
+                f"not a {kind}"
             )
-        parts = list(self._filtered([documents], self.rules()))
-        kept = pa.concat_tables([table for table, _ in parts])
-        return kept, sum((ledger for _, ledger in parts), Ledger())
+        slices = list(self._filtered([documents], self.rules()))
+        kept = pa.concat_tables([table for table, _ in slices])
+        return kept, sum((ledger for _, ledger in slices), Ledger())
 
     def _filter_dataset(self, dataset: Any) -> tuple[Any, Ledger]:
         from datasets import Dataset
         from datasets.fingerprint import Hasher
         from datasets.table import InMemoryTable
 
-        if isinstance(dataset, dict):
-            raise TypeError(f"filter one split of the {type(dataset).__name__}: {list(dataset)}")
-        if not isinstance(dataset, Dataset):
-            raise TypeError(
-                f"a {type(dataset).__name__} may have no end; "
-                "iterate over quality_filter.stream(dataset) instead"
-            )
-        kept, ledger = self(dataset.with_format("arrow")[:])
+        table, ledger = self(dataset.with_format("arrow")[:])
         # Without a fingerprint of ours `datasets` would hash every byte to make one.
         fingerprint = Hasher.hash([dataset._fingerprint, vars(self)])
-        table = InMemoryTable(kept)
-        info = dataset.info.copy()
-        kept = Dataset(table, info=info, split=dataset.split, fingerprint=fingerprint)
-        return kept.with_format(**dataset.format), ledger
+        options = {"info": dataset.info.copy(), "split": dataset.split, "fingerprint": fingerprint}
+        return Dataset(InMemoryTable(table), **options).with_format(**dataset.format), ledger
 
     def stream(self, tables: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, Ledger]]:
         """Filter Arrow tables one after the other (an `IterableDataset` is read by 1,000 rows).
 
-        Yields what was kept of each part of at most `ROWS_PER_SLICE` rows, and that part's ledger;
-        they add up. Errors count rows from the first that was given here. `drop_duplicates`
-        remembers the last `REMEMBERED_DOCUMENTS` distinct ones.
+        Yields what was kept of each slice of at most `ROWS_PER_SLICE` rows, and its ledger; they
+        add up. Errors count rows from the first that was given here. `drop_duplicates` remembers
+        the last `REMEMBERED_DOCUMENTS` distinct ones.
         """
         if isinstance(tables, pa.Table):
             tables = [tables]
-        elif hasattr(tables, "with_format"):
+        elif is_dataset(tables) or is_iterable_dataset(tables):
             tables = tables.with_format("arrow").iter(batch_size=1000)
         yield from self._filtered(tables, self.rules(REMEMBERED_DOCUMENTS))
 
     def _filtered(
-        self, tables: Iterable[pa.Table], chosen: dict[str, Rule]
+        self, tables: Iterable[pa.Table], rules: dict[str, Rule]
     ) -> Iterator[tuple[pa.Table, Ledger]]:
-        row = 0
+        name, first_row = self.text_column, 0
         for table in tables:
-            require_column(table, self.text_column)
-            texts = text_column(table[self.text_column], self.text_column, first_row=row)
+            require_column(table, name)
             # The rules get plain Arrow strings, whatever the column's own type is.
-            position = table.column_names.index(self.text_column)
-            table = table.set_column(position, self.text_column, texts)
+            column = text_column(table[name], name, first_row)
+            table = table.set_column(table.column_names.index(name), name, column)
             for start in range(0, max(1, table.num_rows), ROWS_PER_SLICE):
-                part = table.slice(start, ROWS_PER_SLICE)
+                kept = table.slice(start, ROWS_PER_SLICE)
+                texts, num_in = kept[name], kept.num_rows
                 try:
-                    yield self._filter_slice(part, chosen)
+                    verdicts, _ = judge(texts, rules)
                 except pa.ArrowInvalid:
-                    to_strings(
-                        part[self.text_column], self.text_column, row + start
-                    )  # names the row
+                    to_strings(texts, name, first_row + start)  # names the row
                     raise
-            row += table.num_rows
-
-    def _filter_slice(self, table: pa.Table, chosen: dict[str, Rule]) -> tuple[pa.Table, Ledger]:
-        verdicts, _ = judge(table[self.text_column], chosen)
-        counts = np.bincount(verdicts, minlength=len(chosen) + 1).tolist()
-        kept = table.filter(mask(verdicts == 0)) if counts[0] < table.num_rows else table
-        dropped = dict(zip(chosen, counts[1:], strict=True))
-        return kept, Ledger(
-            Entry("filter", "documents", table.num_rows, counts[0], dropped=dropped)
-        )
+                num_out, *dropped = np.bincount(verdicts, minlength=len(rules) + 1).tolist()
+                if num_out < num_in:
+                    kept = kept.filter(mask(verdicts == 0))
+                reasons = dict(zip(rules, dropped, strict=True))
+                yield kept, Ledger(Entry("filter", "documents", num_in, num_out, dropped=reasons))
+            first_row += table.num_rows
 
     def __repr__(self) -> str:
         """With the rules that are on: states of streams are compared by it."""
         chosen = {name: value for name, value in vars(self).items() if value not in (None, False)}
         return f"QualityFilter({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
-
-
-def judge(texts: pa.ChunkedArray, chosen: dict[str, Rule]) -> tuple[np.ndarray, pa.ChunkedArray]:
-    """Verdicts on all texts, and the texts that are kept.
-
-    A verdict is 0 if no rule rejects the text, else the number of the first that does, from 1 on:
-    shape (num_documents,), int8. A rule is asked only about what those before it let pass.
-
-    >>> verdicts, kept = judge(text_column(["", "ab", "abc"]), QualityFilter(min_chars=3).rules())
-    >>> verdicts.tolist(), kept.to_pylist()
-    ([1, 2, 0], ['abc'])
-    """
-    verdicts, left = np.zeros(len(texts), np.int8), np.arange(len(texts))
-    for number, rejects in enumerate(chosen.values(), start=1):
-        rejected = rejects(texts)
-        if rejected.any():
-            verdicts[left[rejected]] = number
-            texts, left = texts.filter(mask(~rejected)), left[~rejected]
-    return verdicts, texts
-
-
-def _checked(name: str, value: float | None, low: float, high: float | None) -> float | None:
-    if value is None:
-        return value
-    allowed = f"in [{low}, {high}]" if high is not None else f"{low} or more"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number {allowed}, got {value!r}")
-    if not low <= value <= (high if high is not None else value):
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-    return value

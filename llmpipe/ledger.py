@@ -8,9 +8,11 @@ One equation holds for each unit (documents, ids) at each stage, or the ledger r
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from llmpipe.arguments import whole_number
+from llmpipe.metrics import table
 
 
 def _merged(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
@@ -123,26 +125,19 @@ class Ledger:
         def reasons(counts: Mapping[str, int]) -> str:
             return ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
 
-        rows = [("stage", "unit", "in", "added", "dropped", "remainder", "out")]
-        for e in self:
-            rows.append(
-                (
-                    e.stage,
-                    e.unit,
-                    f"{e.num_in:,}",
-                    reasons(e.added) or "-",
-                    reasons(e.dropped) or "-",
-                    f"{e.remainder:,}",
-                    f"{e.num_out:,}",
-                )
-            )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if index in (2, 5, 6) else cell.ljust(width)
-                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
+        return table(
+            [
+                {
+                    "stage": entry.stage,
+                    "unit": entry.unit,
+                    "in": int(entry.num_in),
+                    "added": reasons(entry.added) or "-",
+                    "dropped": reasons(entry.dropped) or "-",
+                    "remainder": int(entry.remainder),
+                    "out": int(entry.num_out),
+                }
+                for entry in self
+            ]
         )
 
     def __repr__(self) -> str:
@@ -150,14 +145,25 @@ class Ledger:
 
     def to_dicts(self) -> list[dict]:
         """The entries as plain dicts of numbers, for JSON; `Ledger.from_dicts` reads them back."""
-        return [{f.name: getattr(entry, f.name) for f in fields(Entry)} for entry in self]
+        return [asdict(entry) for entry in self]
 
     @classmethod
     def from_dicts(cls, entries: list[dict]) -> Ledger:
-        """Raises TypeError or ValueError for what `to_dicts` would not give."""
-        for entry in entries:
-            counts = (entry[f.name] for f in fields(Entry) if f.name not in ("stage", "unit"))
-            for count in counts:
-                for number in count.values() if isinstance(count, Mapping) else [count]:
-                    whole_number(number)
-        return cls(*(Entry(**entry) for entry in entries))
+        """Raises TypeError or ValueError for what `to_dicts` never gives: states can be damaged."""
+        return cls(*map(_entry, entries))
+
+
+def _entry(plain: Any) -> Entry:
+    names = {each.name for each in fields(Entry)}
+    if not isinstance(plain, dict) or set(plain) != names:
+        raise ValueError(f"an entry of a ledger has {', '.join(sorted(names))}, got {plain!r:.200}")
+    added, dropped = plain["added"], plain["dropped"]
+    if not isinstance(added, dict) or not isinstance(dropped, dict):
+        raise TypeError(f"added and dropped must count by reason, got {added!r} and {dropped!r}")
+    for text in (plain["stage"], plain["unit"], *added, *dropped):
+        if not isinstance(text, str):
+            raise TypeError(f"stages, units and reasons must be text, got {text!r}")
+    numbers = (plain["num_in"], plain["num_out"], plain["remainder"])
+    for count in (*numbers, *added.values(), *dropped.values()):
+        whole_number(count)
+    return Entry(**plain)

@@ -11,6 +11,7 @@ if None), counted over the whole class, so use one class for one server.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import BinaryIO
 
 from llmpipe.classroom.server.replies import Reply, Request, error_reply
@@ -19,20 +20,30 @@ from llmpipe.classroom.server.server import HubHandler
 PORTAL = b"<!doctype html><html><body>Accept the terms to use this network</body></html>"
 
 
-def _spoiler(only: str, times: int | None):
-    """A predicate of a path: is this one of the replies to spoil? Counts those it says yes to."""
+def spoiled(
+    only: str, times: int | None, respond: Callable | None = None, send_file: Callable | None = None
+) -> type[HubHandler]:
+    """A handler with `respond(handler, request)` or `send_file(handler, file, start, length)`
+    instead of the right one, for the replies that are to be spoiled."""
     numbers = itertools.count()  # next() is atomic, and the handlers run in threads
-    return lambda path: only in path and (times is None or next(numbers) < times)
+
+    def spoils(path: str) -> bool:
+        return only in path and (times is None or next(numbers) < times)
+
+    class Spoiled(HubHandler):
+        def respond(self, request: Request) -> Reply:
+            own = respond if respond and spoils(request.target) else HubHandler.respond
+            return own(self, request)
+
+        def send_file(self, file: BinaryIO, start: int, length: int) -> None:
+            own = send_file if send_file and spoils(self.path) else HubHandler.send_file
+            own(self, file, start, length)
+
+    return Spoiled
 
 
 def instead(reply: Reply, only: str, times: int | None) -> type[HubHandler]:
-    spoils = _spoiler(only, times)
-
-    class Instead(HubHandler):
-        def respond(self, request: Request) -> Reply:
-            return reply if spoils(request.target) else super().respond(request)
-
-    return Instead
+    return spoiled(only, times, lambda handler, request: reply)
 
 
 def captive_portal(only: str = "", times: int | None = None) -> type[HubHandler]:
@@ -49,57 +60,40 @@ def redirect(
     location: str = "file:///etc/passwd", only: str = "", times: int | None = None
 ) -> type[HubHandler]:
     """302 to `location`, with the headers of the right reply, as the hub sends to its storage."""
-    spoils = _spoiler(only, times)
 
-    class Redirect(HubHandler):
-        def respond(self, request: Request) -> Reply:
-            reply = super().respond(request)
-            if not spoils(request.target):
-                return reply
-            return Reply(302, {**reply.headers, "Location": location})
+    def respond(handler: HubHandler, request: Request) -> Reply:
+        headers = HubHandler.respond(handler, request).headers
+        return Reply(302, {**headers, "Location": location})
 
-    return Redirect
+    return spoiled(only, times, respond)
 
 
 def half_body(only: str = "", times: int | None = None) -> type[HubHandler]:
     """The head of the right reply, the first half of the file, then the connection closes."""
-    spoils = _spoiler(only, times)
 
-    class HalfBody(HubHandler):
-        def send_file(self, file: BinaryIO, start: int, length: int) -> None:
-            spoilt = length > 1 and spoils(self.path)
-            super().send_file(file, start, length // 2 if spoilt else length)
+    def send_file(handler: HubHandler, file: BinaryIO, start: int, length: int) -> None:
+        HubHandler.send_file(handler, file, start, max(1, length // 2))
 
-    return HalfBody
+    return spoiled(only, times, send_file=send_file)
 
 
 def wrong_bytes(only: str = "", times: int | None = None) -> type[HubHandler]:
     """The announced length, ETag and all, but one bit in the middle of the body is flipped."""
-    spoils = _spoiler(only, times)
 
-    class WrongBytes(HubHandler):
-        def send_file(self, file: BinaryIO, start: int, length: int) -> None:
-            if not spoils(self.path):
-                return super().send_file(file, start, length)
-            body = bytearray(file.read(length))
-            body[length // 2] ^= 1
-            self.wfile.write(body)
-            return None
+    def send_file(handler: HubHandler, file: BinaryIO, start: int, length: int) -> None:
+        body = bytearray(file.read(length))
+        body[length // 2] ^= 1
+        handler.wfile.write(body)
 
-    return WrongBytes
+    return spoiled(only, times, send_file=send_file)
 
 
 def silent(only: str = "", times: int | None = None) -> type[HubHandler]:
     """Takes the request and says nothing, until the client gives up or the server closes."""
-    spoils = _spoiler(only, times)
 
-    class Silent(HubHandler):
-        timeout = None
+    def respond(handler: HubHandler, request: Request) -> Reply:
+        handler.connection.settimeout(None)
+        handler.connection.recv(1)
+        raise ConnectionAbortedError("the client gave up")
 
-        def respond(self, request: Request) -> Reply:
-            if not spoils(request.target):
-                return super().respond(request)
-            self.connection.recv(1)
-            raise ConnectionAbortedError("the client gave up")
-
-    return Silent
+    return spoiled(only, times, respond)

@@ -14,13 +14,13 @@ FIRST, LAST = 101, 102
 
 
 class NumberedTokenizer:
-    """Words to their numbers, between two control ids: "r7 x x" is review 7 with three ids."""
+    """Words to their numbers, between two special tokens: "r7 x x" is review 7 with three ids."""
 
     name, digest, split_special_tokens = "numbered", "0" * 64, True
     vocab_size, pad_id = 100_000, 0
 
     def __init__(self):
-        self.control_ids = {"[CLS]": FIRST, "[SEP]": LAST, "[PAD]": 0}
+        self.special_ids = {"[CLS]": FIRST, "[SEP]": LAST, "[PAD]": 0}
 
     def encode(self, texts, *, add_special_tokens=True):
         around = ([FIRST], [LAST]) if add_special_tokens else ([], [])

@@ -57,24 +57,23 @@ class NotebookRuns:
         """The answers fill the stubs; what a cell prints does not hang on its having run before."""
         saved = read(self.path)
         answers, expected = solutions(self.lab), []
-        doubled = nbformat.v4.new_notebook(metadata=saved.metadata)
+        twice = nbformat.v4.new_notebook(metadata=saved.metadata)
         for cell in code_cells(saved):
             starts = {n: rf"(def|class) {n}\b" for n in answers}
             name = next((n for n, start in starts.items() if re.match(start, cell.source)), None)
             source = answers[name] if name else cell.source
             for _ in range(2):
-                doubled.cells.append(nbformat.v4.new_code_cell(source))
-                doubled.cells[-1].metadata.tags = tags_of(cell)
+                twice.cells.append(nbformat.v4.new_code_cell(source))
+                twice.cells[-1].metadata.tags = tags_of(cell)
                 expected.append(printed(cell))
-        nbformat.write(doubled, tmp_path / "doubled.ipynb")
-        executed = notebooks.execute(tmp_path / "doubled.ipynb")
+        nbformat.write(twice, tmp_path / "twice.ipynb")
+        executed = notebooks.execute(tmp_path / "twice.ipynb")
         right, compared = 0, 0
         for cell, text in zip(executed.cells, expected, strict=True):
             assert all(output.get("name") != "stderr" for output in cell.outputs), cell
             if cell.source.startswith("check("):
-                assert re.match(r"\w+: right, on all of [\d,]+ inputs", printed(cell)), printed(
-                    cell
-                )
+                verdict = printed(cell)
+                assert re.match(r"\w+: right, on all of [\d,]+ inputs", verdict), verdict
                 right += 1
             elif UNCOMPARED not in tags_of(cell) and "NotImplementedError" not in cell.source:
                 assert printed(cell) == text, cell.source
@@ -92,7 +91,7 @@ class NotebookRuns:
             assert re.search(rf"(?<![\d,]){figure}(?![\d,])", text), f"{figure} is not printed"
 
     def test_it_runs_with_other_parameters(self, tmp_path):
-        # Fewer reviews are too few parts of the sample for a stream to mix well: it warns.
+        # Fewer reviews are too few parts of the sample to interleave evenly: the stream warns.
         num_rows = 16_000 if self.lab == "Lab4" else 3000
         parameters = [("num_rows", num_rows), ("block_size", 64), ("batch_size", 4)]
         if self.lab != "Lab4":

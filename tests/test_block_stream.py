@@ -306,13 +306,13 @@ def test_resumed_at_every_block_it_gives_the_very_suffix(
     options["separator"] = NUM_IDS - 2 if has_separator else None
     stream = number_stream(dataset_of(lengths), block_size, **options)
     stream.set_epoch(3)
-    seen, account = run(stream), stream.ledger
+    seen, ledger = run(stream), stream.ledger
     for index, (_, state) in enumerate(seen):
         other = number_stream(dataset_of(lengths), block_size, **options)
         other.load_state_dict(state)
         assert other.state_dict() == state
         assert run(other) == seen[index + 1 :]
-        assert other.ledger == account
+        assert other.ledger == ledger
         assert run(other) == seen  # the next pass begins at the beginning
 
 
@@ -603,12 +603,12 @@ def test_from_any_number_of_ranks_and_workers_to_any_other(parquet, old):
         base = number_stream(source, 6, remainder="pad", shuffle=True)
         return lambda rank, world_size: base.resume(states, rank=rank, world_size=world_size)
 
-    given_out, states = stopped(stream_of, *old, most=1 + 800 // (old[0] * max(1, old[1])))
+    first, states = stopped(stream_of, *old, most=1 + 800 // (old[0] * max(1, old[1])))
     for new in CONFIGURATIONS:
         more, again = stopped(resumed(states), *new, most=40)
         third = chooser.choice(CONFIGURATIONS)
         last, end = stopped(resumed(again), *third, most=10**6)
-        assert sorted(given_out + more + last) == list(range(num_ids))
+        assert sorted(first + more + last) == list(range(num_ids))
         ledger = number_stream(source, 6, remainder="pad", shuffle=True).total_ledger(end)
         assert ledger["filter", "documents"].num_in == 300
         assert ledger["tokenize", "ids"].num_out == num_ids

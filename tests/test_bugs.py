@@ -14,42 +14,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmpipe.chunking.blocks import chunk
-from llmpipe.classroom import bugs
+from llmpipe.classroom.bugs import BUGS, lab1, lab2, lab3, lab4
+from llmpipe.classroom.exercises.shared import numbered
 from llmpipe.classroom.statistics import chi_square
 
 LENGTHS = st.lists(st.integers(0, 30), max_size=40)
-NAMES = {
-    "lab1": {"remainder_lost", "quadratic_join"},
-    "lab2": {"aliased_state", "emit_before_refill", "every_worker_reads_all"},
-    "lab3": {"same_shard", "more_ranks_than_shards", "unequal_ranks"},
-    "lab4": {"sep_in_review", "pad_not_masked", "contiguous_on_sorted"},
-}
-BUGS_OF_STATE = pytest.mark.parametrize("switch", [bugs.aliased_state, bugs.emit_before_refill])
+DOCUMENTS = LENGTHS.map(numbered)
+SHARDS = st.lists(st.integers(0, 9), max_size=8)
+BUGS_OF_STATE = pytest.mark.parametrize("switch", [lab2.aliased_state, lab2.emit_before_refill])
 
 
-def documents_of(lengths):
-    """Documents of these lengths; no id occurs twice, so that a lost one is seen."""
-    numbers = iter(range(sum(lengths)))
-    return [[next(numbers) for _ in range(length)] for length in lengths]
+def blocks_of(documents, block_size):
+    return chunk(list(chain(*documents)), block_size).blocks.tolist()
 
 
-@pytest.mark.parametrize("name", bugs.BUGS)
+@pytest.mark.parametrize("name", BUGS)
 def test_a_bug_violates_its_invariant_when_on_and_satisfies_it_when_off(name):
-    bug = bugs.BUGS[name]
+    bug = BUGS[name]
     assert bug.violation(False) is None
     message = bug.violation(True)
     assert any(character.isdigit() for character in message), "the message holds no number"
 
 
 def test_bugs_are_known_by_name_and_lead_to_a_thread_of_their_own():
-    assert set(bugs.BUGS) == set(chain(*NAMES.values()))
-    for name, bug in bugs.BUGS.items():
+    names = [{bug.name for bug in lab.BUGS} for lab in (lab1, lab2, lab3, lab4)]
+    assert names == [
+        {"remainder_lost", "quadratic_join"},
+        {"aliased_state", "emit_before_refill", "every_worker_reads_all"},
+        {"same_shard", "more_ranks_than_shards", "unequal_ranks"},
+        {"sep_in_review", "pad_not_masked", "contiguous_on_sorted"},
+    ]
+    assert set(BUGS) == set().union(*names)
+    for name, bug in BUGS.items():
         assert bug.name == name
-        assert name in NAMES[bug.lab]
         assert re.fullmatch(r"https://github\.com/[\w-]+/[\w-]+/(issues|pull)/\d+", bug.thread)
         assert bug.story.endswith(".")
         assert bug.invariant.endswith(".")
-    assert len({bug.thread for bug in bugs.BUGS.values()}) == len(bugs.BUGS)
+    assert len({bug.thread for bug in BUGS.values()}) == len(BUGS)
 
 
 def test_importing_the_bugs_does_not_import_torch():
@@ -57,11 +58,10 @@ def test_importing_the_bugs_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@given(LENGTHS, st.integers(1, 12), st.integers(1, 50))
-def test_grouping_gives_the_blocks_of_one_chunk_over_all(lengths, block_size, batch_size):
-    documents = documents_of(lengths)
+@given(DOCUMENTS, st.integers(1, 12), st.integers(1, 50))
+def test_grouping_gives_the_blocks_of_one_chunk_over_all(documents, block_size, batch_size):
     expected = chunk(list(chain(*documents)), block_size)
-    blocks, ledger = bugs.group(documents, block_size, batch_size)
+    blocks, ledger = lab1.group(documents, block_size, batch_size)
     assert blocks.shape == expected.blocks.shape
     assert blocks.tolist() == expected.blocks.tolist()
     assert ledger["chunk", "ids"].remainder == len(expected.remainder)
@@ -70,15 +70,15 @@ def test_grouping_gives_the_blocks_of_one_chunk_over_all(lengths, block_size, ba
 
 @given(LENGTHS, st.integers(1, 12), st.integers(1, 50))
 def test_broken_grouping_loses_what_is_over_in_each_batch(lengths, block_size, batch_size):
-    documents = documents_of(lengths)
+    documents = numbered(lengths)
     batches = [lengths[s : s + batch_size] for s in range(0, len(lengths), batch_size)]
     closed_form = sum(sum(batch) % block_size for batch in batches)
-    blocks, ledger = bugs.group(documents, block_size, batch_size, broken=True)
-    assert bugs.ids_lost(lengths, block_size, batch_size) == closed_form
-    assert ledger["chunk", "ids"].dropped == {bugs.REMAINDER_LOST: closed_form}
+    blocks, ledger = lab1.group(documents, block_size, batch_size, broken=True)
+    assert lab1.ids_lost(lengths, block_size, batch_size) == closed_form
+    assert ledger["chunk", "ids"].dropped == {lab1.REMAINDER_LOST: closed_form}
     assert sum(lengths) - blocks.size == closed_form
     # What is left is whole blocks, each of ids that follow one another in one batch.
-    edges = np.cumsum([0, *map(sum, batches)])
+    edges = np.cumsum([1, *map(sum, batches)])
     for first, *_, last in ([block[0], *block[1:], block[-1]] for block in blocks.tolist()):
         assert last - first == block_size - 1
         assert np.searchsorted(edges, first, "right") == np.searchsorted(edges, last, "right")
@@ -86,71 +86,61 @@ def test_broken_grouping_loses_what_is_over_in_each_batch(lengths, block_size, b
 
 def test_one_batch_over_all_loses_less_than_a_block():
     lengths = [137] * 40
-    lost = [bugs.ids_lost(lengths, 128, size) for size in (1, 7, 40)]
+    lost = [lab1.ids_lost(lengths, 128, size) for size in (1, 7, 40)]
     assert lost == [40 * 9, 5 * (7 * 137 % 128) + 5 * 137 % 128, 40 * 137 % 128]
-    assert [bugs.ids_lost(lengths, 128, size, broken=False) for size in (1, 7, 40)] == [0, 0, 0]
-
-
-def test_a_batch_of_no_documents_is_refused():
-    with pytest.raises(ValueError, match="batch_size must be 1 or more, got 0"):
-        bugs.group([[1]], 2, 0)
+    assert [lab1.ids_lost(lengths, 128, size, broken=False) for size in (1, 7, 40)] == [0, 0, 0]
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=20))
-def test_both_ways_of_joining_give_the_same_list(lists):
-    expected = list(chain(*lists))
-    assert bugs.join(lists) == bugs.join(lists, broken=True) == expected
+def test_both_ways_of_joining_give_the_same_list_and_leave_theirs_as_they_were(lists):
+    expected, before = list(chain(*lists)), [ids.copy() for ids in lists]
+    assert lab1.join(lists) == lab1.join(lists, broken=True) == expected
+    assert lab1.ids_copied(lists, broken=False) == len(expected) <= lab1.ids_copied(lists)
+    assert lists == before
 
 
 @given(st.integers(0, 60), st.integers(0, 10))
 def test_joining_with_sum_copies_a_triangle_of_ids(num_lists, length):
     lists = [[1] * length] * num_lists
-    assert bugs.ids_copied(lists) == length * num_lists * (num_lists + 1) // 2
-    assert bugs.ids_copied(lists, broken=False) == length * num_lists
-
-
-def test_joining_leaves_the_documents_as_they_were():
-    lists = [[1], [2], [3]]
-    bugs.join(lists), bugs.join(lists, broken=True), bugs.ids_copied(lists)
-    assert lists == [[1], [2], [3]]
+    assert lab1.ids_copied(lists) == length * num_lists * (num_lists + 1) // 2
+    assert lab1.ids_copied(lists, broken=False) == length * num_lists
 
 
 def test_seconds_are_given_for_each_size():
     for broken in (True, False):
-        seconds = bugs.join_seconds([10, 20, 40], broken=broken)
+        seconds = lab1.join_seconds([10, 20, 40], broken=broken)
         assert len(seconds) == 3
         assert min(seconds) > 0
 
 
 @BUGS_OF_STATE
-@given(lengths=LENGTHS, block_size=st.integers(1, 12))
+@given(documents=DOCUMENTS, block_size=st.integers(1, 12))
 def test_uninterrupted_a_stream_gives_the_blocks_of_chunk_broken_or_not(
-    switch, lengths, block_size
+    switch, documents, block_size
 ):
-    documents = documents_of(lengths)
-    expected = chunk(list(chain(*documents)), block_size).blocks.tolist()
+    expected = blocks_of(documents, block_size)
     for broken in (True, False):
         assert list(switch(documents, block_size, broken=broken)) == expected
 
 
 @BUGS_OF_STATE
-@given(lengths=st.lists(st.integers(0, 30), max_size=12), block_size=st.integers(1, 12))
-def test_repaired_resuming_at_every_block_gives_the_very_suffix(switch, lengths, block_size):
-    documents = documents_of(lengths)
-    expected = chunk(list(chain(*documents)), block_size).blocks.tolist()
+@given(
+    documents=st.lists(st.integers(0, 30), max_size=12).map(numbered), block_size=st.integers(1, 12)
+)
+def test_repaired_resuming_at_every_block_gives_the_very_suffix(switch, documents, block_size):
+    expected = blocks_of(documents, block_size)
     for num_blocks in range(len(expected) + 1):
-        due, resumed = bugs.resumed_after(
+        due, resumed = lab2.resumed_after(
             num_blocks, switch, broken=False, documents=documents, block_size=block_size
         )
         assert due == resumed == expected[num_blocks:]
 
 
-@given(LENGTHS, st.integers(1, 12), st.data())
-def test_a_repaired_state_outlives_json_and_serves_twice(lengths, block_size, data):
-    documents = documents_of(lengths)
-    expected = chunk(list(chain(*documents)), block_size).blocks.tolist()
+@given(DOCUMENTS, st.integers(1, 12), st.data())
+def test_a_repaired_state_outlives_json_and_serves_twice(documents, block_size, data):
+    expected = blocks_of(documents, block_size)
     num_blocks = data.draw(st.integers(0, len(expected)))
-    stream = bugs.aliased_state(documents, block_size)
+    stream = lab2.aliased_state(documents, block_size)
     assert list(islice(stream, num_blocks)) == expected[:num_blocks]
     state = json.loads(json.dumps(stream.state_dict()))
     for _ in range(2):
@@ -162,13 +152,13 @@ def test_a_repaired_state_outlives_json_and_serves_twice(lengths, block_size, da
 def test_from_an_aliased_state_come_the_last_remainder_and_the_documents_not_read_by_then(
     lengths, block_size, data
 ):
-    documents = documents_of(lengths)
+    documents = numbered(lengths)
     blocks, remainder = chunk(list(chain(*documents)), block_size)
     num_blocks = data.draw(st.integers(0, len(blocks)))
     # So many documents it takes to fill the blocks, as the sums of their lengths say.
     num_read = int(np.searchsorted(np.cumsum(lengths), num_blocks * block_size)) + 1
     left = documents[num_read if num_blocks else 0 :]
-    due, resumed = bugs.resumed_after(num_blocks, documents=documents, block_size=block_size)
+    due, resumed = lab2.resumed_after(num_blocks, documents=documents, block_size=block_size)
     assert due == blocks[num_blocks:].tolist()
     assert resumed == chunk([*remainder.tolist(), *chain(*left)], block_size).blocks.tolist()
 
@@ -177,15 +167,15 @@ def test_from_an_aliased_state_come_the_last_remainder_and_the_documents_not_rea
 def test_emitting_before_refilling_loses_the_document_in_hand_and_no_other(
     lengths, block_size, data
 ):
-    documents = documents_of(lengths)
+    documents = numbered(lengths)
     blocks = chunk(list(chain(*documents)), block_size).blocks
     num_blocks = data.draw(st.integers(0, len(blocks)))
     # Filled by document i, a block is yielded with document i + 1 in hand, where there is one.
     filled_by = int(np.searchsorted(np.cumsum(lengths), num_blocks * block_size))
     lost = range(filled_by + 1, filled_by + 2) if num_blocks else ()
     left = list(chain(*(ids for i, ids in enumerate(documents) if i not in lost)))
-    due, resumed = bugs.resumed_after(
-        num_blocks, bugs.emit_before_refill, documents=documents, block_size=block_size
+    due, resumed = lab2.resumed_after(
+        num_blocks, lab2.emit_before_refill, documents=documents, block_size=block_size
     )
     assert due == blocks[num_blocks:].tolist()
     assert resumed == chunk(left[num_blocks * block_size :], block_size).blocks.tolist()
@@ -194,54 +184,38 @@ def test_emitting_before_refilling_loses_the_document_in_hand_and_no_other(
 def test_broken_resuming_loses_these_ids():
     documents = [[0, 1, 2], [3], [4, 5, 6, 7], [8, 9]]
     due = [[2, 3], [4, 5], [6, 7], [8, 9]]
-    assert bugs.resumed_after(1, documents=documents, block_size=2) == (
+    assert lab2.resumed_after(1, documents=documents, block_size=2) == (
         due,
         [[3, 4], [5, 6], [7, 8]],
     )
     without_3 = [[2, 4], [5, 6], [7, 8]]
-    assert bugs.resumed_after(1, bugs.emit_before_refill, documents=documents, block_size=2) == (
+    assert lab2.resumed_after(1, lab2.emit_before_refill, documents=documents, block_size=2) == (
         due,
         without_3,
     )
 
 
-@pytest.mark.parametrize("num_blocks", [-1, 6])
-def test_more_blocks_than_there_are_cannot_come_before_a_state(num_blocks):
-    with pytest.raises(ValueError, match=rf"num_blocks must be in \[0, 5\], got {num_blocks}"):
-        bugs.resumed_after(num_blocks)
-
-
-@BUGS_OF_STATE
-def test_a_block_of_no_ids_is_refused(switch):
-    for broken in (True, False):
-        with pytest.raises(ValueError, match="block_size must be 1 or more, got 0"):
-            bugs.resumed_after(0, switch, broken=broken, block_size=0)
-
-
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 3])
 def test_broken_every_row_comes_once_a_worker_and_repaired_once(num_workers):
-    broken = bugs.rows_read(7, num_workers)
+    broken = lab2.rows_read(7, num_workers)
     assert broken.tolist() == [max(num_workers, 1)] * 7
-    assert bugs.rows_read(7, num_workers, broken=False).tolist() == [1] * 7
+    assert lab2.rows_read(7, num_workers, broken=False).tolist() == [1] * 7
 
 
 def test_with_fewer_rows_than_workers_some_have_nothing():
-    assert bugs.rows_read(1, broken=False).tolist() == [1]
-    assert bugs.rows_read(0).shape == (0,)
+    assert lab2.rows_read(1, broken=False).tolist() == [1]
+    assert lab2.rows_read(0).shape == (0,)
 
 
 def test_row_i_is_for_worker_i_modulo_their_number_also_where_workers_are_spawned():
     from torch.utils.data import DataLoader
 
-    dataset = bugs.every_worker_reads_all(5)
-    # A batch is of one worker, and workers take turns.
+    dataset = lab2.every_worker_reads_all(5)
+    # A batch is of one worker, and workers alternate.
     loader = DataLoader(
         dataset, batch_size=3, num_workers=2, multiprocessing_context="spawn", collate_fn=list
     )
     assert list(loader) == [[0, 2, 4], [1, 3]]
-
-
-SHARDS = st.lists(st.integers(0, 9), max_size=8)
 
 
 @pytest.mark.parametrize(("num_documents", "world_size"), [(0, 2), (1, 3), (7, 3), (12, 4), (5, 1)])
@@ -249,10 +223,10 @@ def test_repaired_each_document_is_read_once_and_broken_the_first_share_by_all(
     num_documents, world_size
 ):
     numbers, ranks = np.arange(num_documents), np.arange(world_size)
-    repaired = bugs.documents_read(num_documents, world_size, broken=False)
+    repaired = lab3.documents_read(num_documents, world_size, broken=False)
     assert repaired.tolist() == (numbers[:, None] % world_size == ranks).astype(int).tolist()
     assert repaired.sum(axis=1).tolist() == [1] * num_documents
-    broken = bugs.documents_read(num_documents, world_size)
+    broken = lab3.documents_read(num_documents, world_size)
     expected = np.repeat(numbers[:, None] % world_size == 0, world_size, axis=1)
     assert broken.tolist() == expected.astype(int).tolist()
 
@@ -260,44 +234,33 @@ def test_repaired_each_document_is_read_once_and_broken_the_first_share_by_all(
 def test_on_one_machine_the_local_rank_is_the_rank():
     for rank in range(4):
         launched = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "4"}
-        assert bugs.world_of(launched) == bugs.world_of(launched, broken=True)
-
-
-def test_a_place_that_no_launcher_gives_is_refused():
-    with pytest.raises(KeyError, match="RANK"):
-        bugs.world_of({"WORLD_SIZE": "2"})
-    with pytest.raises(ValueError, match=r"rank must be in \[0, 2\), got 2"):
-        bugs.world_of({"RANK": "2", "LOCAL_RANK": "0", "WORLD_SIZE": "2"})
-    with pytest.raises(ValueError, match="num_documents must be 0 or more, got -1"):
-        bugs.documents_read(-1)
-    with pytest.raises(ValueError, match="world_size must be at least 1, got 0"):
-        bugs.documents_read(1, 0)
+        assert lab3.world_of(launched) == lab3.world_of(launched, broken=True)
 
 
 @given(SHARDS, st.integers(1, 9))
-def test_dealt_by_rows_or_by_files_every_row_is_kept_once(sizes, world_size):
+def test_divided_by_rows_or_by_files_every_row_is_kept_once(sizes, world_size):
     for broken in (True, False):
-        kept = [bugs.rows_kept(sizes, r, world_size, broken=broken) for r in range(world_size)]
+        kept = [lab3.rows_kept(sizes, r, world_size, broken=broken) for r in range(world_size)]
         assert sorted(np.concatenate(kept)) == list(range(sum(sizes)))
-        by_rank = bugs.rows_by_rank(sizes, world_size, broken=broken)
+        by_rank = lab3.rows_by_rank(sizes, world_size, broken=broken)
         assert by_rank.kept.tolist() == [len(rows) for rows in kept]
         assert by_rank.read.tolist() == [len(rows) if broken else sum(sizes) for rows in kept]
 
 
 @given(SHARDS, st.integers(1, 9))
-def test_dealt_by_rows_no_two_ranks_differ_by_more_than_one(sizes, world_size):
-    kept = bugs.rows_by_rank(sizes, world_size, broken=False).kept
+def test_divided_by_rows_no_two_ranks_differ_by_more_than_one(sizes, world_size):
+    kept = lab3.rows_by_rank(sizes, world_size, broken=False).kept
     assert kept.max() - kept.min() <= 1
 
 
 @given(st.lists(st.integers(1, 9), max_size=8), st.integers(1, 9))
-def test_dealt_by_files_the_ranks_above_their_number_are_idle(sizes, world_size):
-    kept = bugs.rows_by_rank(sizes, world_size).kept
+def test_divided_by_files_the_ranks_above_their_number_are_idle(sizes, world_size):
+    kept = lab3.rows_by_rank(sizes, world_size).kept
     assert (kept == 0).sum() == max(0, world_size - len(sizes))
 
 
 @pytest.mark.parametrize(("num_shards", "world_size"), [(3, 4), (1, 2), (4, 3), (6, 2)])
-def test_rows_and_files_are_dealt_as_datasets_deals_examples_and_shards(num_shards, world_size):
+def test_rows_and_files_are_divided_as_datasets_divides_examples_and_shards(num_shards, world_size):
     from datasets import Dataset
     from datasets.distributed import split_dataset_by_node
 
@@ -310,7 +273,7 @@ def test_rows_and_files_are_dealt_as_datasets_deals_examples_and_shards(num_shar
 
     sizes = [num_rows // num_shards] * num_shards
     for rank in range(world_size):
-        ours = bugs.rows_kept(sizes, rank, world_size).tolist()
+        ours = lab3.rows_kept(sizes, rank, world_size).tolist()
         assert ours == theirs(rank, "examples")
         if num_shards % world_size:
             assert ours == theirs(rank, "auto")
@@ -318,25 +281,17 @@ def test_rows_and_files_are_dealt_as_datasets_deals_examples_and_shards(num_shar
             with pytest.raises(ValueError, match="num_shards"):
                 theirs(rank, "shards")
         else:
-            files = bugs.rows_kept(sizes, rank, world_size, broken=True)
+            files = lab3.rows_kept(sizes, rank, world_size, broken=True)
             assert files.tolist() == theirs(rank, "shards")
-
-
-def test_files_of_less_than_nothing_and_ranks_that_are_not_there_are_refused():
-    with pytest.raises(ValueError, match="0 rows or more, got sizes"):
-        bugs.rows_kept([3, -1], 0, 2)
-    for broken in (True, False):
-        with pytest.raises(ValueError, match=r"must be in \[0, 2\), got 2"):
-            bugs.rows_kept([3, 1], 2, 2, broken=broken)
 
 
 @pytest.mark.parametrize("num_batches", [(3, 2), (0, 2), (2, 2), (4,), (2, 3, 1)])
 def test_broken_the_longer_ranks_wait_in_vain_and_repaired_all_stop_at_the_shortest(num_batches):
     least = min(num_batches)
-    repaired = bugs.steps_by_rank(num_batches, broken=False)
+    repaired = lab3.steps_by_rank(num_batches, broken=False)
     assert repaired == [(least, number - least, "done") for number in num_batches]
     waited = f"waited in vain at step {least + 1}"
-    assert bugs.steps_by_rank(num_batches, wait_s=0.5) == [
+    assert lab3.steps_by_rank(num_batches, wait_s=0.5) == [
         (least, number - least, "done" if number == least else waited) for number in num_batches
     ]
 
@@ -364,32 +319,26 @@ def test_ranks_that_wait_leave_no_file_and_print_nothing(short_folder):
     assert list(own_tmp.iterdir()) == []
 
 
-@pytest.mark.parametrize("num_batches", [(), (2, -1)])
-def test_training_on_no_rank_or_on_less_than_nothing_is_refused(num_batches):
-    with pytest.raises(ValueError, match="num_batches must be 0 or more for each rank"):
-        bugs.steps_by_rank(num_batches)
+SPECIAL = ["[SEP]", "[CLS]", "[PAD]", "[MASK]"]
 
 
-CONTROL = ["[SEP]", "[CLS]", "[PAD]", "[MASK]"]
-
-
-def test_broken_a_writer_puts_in_as_many_control_ids_as_transformers_finds():
+def test_broken_a_writer_puts_in_as_many_special_tokens_as_transformers_finds():
     generator = np.random.default_rng(0)
-    words = [*CONTROL, "a", "Fine", "film", "[sep]", "SEP]", "[[PAD]]"]
+    words = [*SPECIAL, "a", "Fine", "film", "[sep]", "SEP]", "[[PAD]]"]
     texts = [" ".join(generator.choice(words, size=i % 9)) for i in range(300)]
-    reference = bugs.tokenizer_for_reviews(broken=True).to_transformers()
+    reference = lab4.tokenizer_for_reviews(broken=True).to_transformers()
     ids = reference(texts, add_special_tokens=False).input_ids
-    control = reference.convert_tokens_to_ids(CONTROL)
-    expected = [int(np.isin(row, control).sum()) for row in ids]
+    special = reference.convert_tokens_to_ids(SPECIAL)
+    expected = [int(np.isin(row, special).sum()) for row in ids]
     assert sum(expected) > 300
-    assert bugs.control_ids_written(texts).tolist() == expected
-    assert bugs.control_ids_written(texts, broken=False).tolist() == [0] * 300
-    assert bugs.control_ids_written([]).shape == (0,)
+    assert lab4.special_tokens_written(texts).tolist() == expected
+    assert lab4.special_tokens_written(texts, broken=False).tolist() == [0] * 300
+    assert lab4.special_tokens_written([]).shape == (0,)
 
 
 def test_repaired_only_the_tokenizer_ends_a_review_and_what_was_written_stays_text():
     text = "[CLS] a film [SEP] a film [SEP] [PAD]"
-    broken, repaired = bugs.pieces(text), bugs.pieces(text, broken=False)
+    broken, repaired = lab4.tokens_of(text), lab4.tokens_of(text, broken=False)
     assert broken == ["[CLS]", *text.split(), "[SEP]"]
     assert (repaired[0], repaired[-1]) == ("[CLS]", "[SEP]")
     assert not {"[CLS]", "[SEP]", "[PAD]"} & set(repaired[1:-1])
@@ -397,27 +346,20 @@ def test_repaired_only_the_tokenizer_ends_a_review_and_what_was_written_stays_te
 
 
 def test_the_mask_is_the_one_that_transformers_pads_with():
-    reference = bugs.tokenizer_for_reviews().to_transformers()
+    reference = lab4.tokenizer_for_reviews().to_transformers()
     lengths = [3, 0, 5]
     padded = reference.pad({"input_ids": [[7] * length for length in lengths]})
-    assert bugs.attention_mask(lengths, 5).tolist() == [list(m) for m in padded["attention_mask"]]
-    assert bugs.attention_mask(lengths, 5, broken=True).tolist() == [[1] * 5] * 3
-    assert bugs.attention_mask([], 5).shape == (0, 5)
-    assert bugs.attention_mask([], 5, broken=True).shape == (0, 5)
-
-
-@pytest.mark.parametrize("lengths", [[2, 6], [-1, 2]])
-def test_a_length_that_does_not_fit_the_batch_is_refused(lengths):
-    for broken in (True, False):
-        with pytest.raises(ValueError, match=r"lengths must be in \[0, 5\]"):
-            bugs.attention_mask(lengths, 5, broken=broken)
+    assert lab4.attention_mask(lengths, 5).tolist() == [list(m) for m in padded["attention_mask"]]
+    assert lab4.attention_mask(lengths, 5, broken=True).tolist() == [[1] * 5] * 3
+    assert lab4.attention_mask([], 5).shape == (0, 5)
+    assert lab4.attention_mask([], 5, broken=True).shape == (0, 5)
 
 
 def test_masked_padding_changes_no_logit_and_unmasked_padding_turns_the_verdict():
     paddings = (0, 1, 16, 503)
-    repaired = bugs.logits_by_padding(paddings, broken=False)
+    repaired = lab4.logits_by_padding(paddings, broken=False)
     np.testing.assert_allclose(repaired, np.repeat(repaired[:1], 4, axis=0), atol=1e-4)
-    broken = bugs.logits_by_padding(paddings)
+    broken = lab4.logits_by_padding(paddings)
     np.testing.assert_allclose(broken[0], repaired[0], atol=1e-4)  # nothing to mask
     assert broken.argmax(axis=1)[0] != broken.argmax(axis=1)[2]
     assert broken.shape == repaired.shape == (4, 2)
@@ -427,52 +369,82 @@ def test_the_small_model_leaves_the_random_numbers_of_others_alone():
     import torch
 
     before = torch.random.get_rng_state()
-    first, second = bugs.logits_by_padding([0, 3]), bugs.logits_by_padding([0, 3])
+    first, second = lab4.logits_by_padding([0, 3]), lab4.logits_by_padding([0, 3])
     assert first.tolist() == second.tolist()
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("padding", [-1, 504])
-def test_padding_beyond_the_positions_of_the_model_is_refused(padding):
-    with pytest.raises(ValueError, match=r"paddings must be in \[0, 503\]"):
-        bugs.logits_by_padding([padding])
 
 
 @given(st.lists(st.integers(0, 3), min_size=9, max_size=60), st.integers(1, 9))
 def test_the_table_of_classes_counts_every_row_once(labels, world_size):
     for broken in (True, False):
-        counts = bugs.class_counts(labels, world_size, broken=broken)
+        counts = lab4.class_counts(labels, world_size, broken=broken)
         whole = np.bincount(labels, minlength=2)
         assert counts.sum(axis=0).tolist() == whole.tolist()
         assert np.ptp(counts.sum(axis=1)) <= 1
-        shares = bugs.positives_by_rank(labels, world_size, broken=broken)
+        shares = lab4.positives_by_rank(labels, world_size, broken=broken)
         assert shares.tolist() == [row[1] / sum(row) for row in counts.tolist()]
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 8))
-def test_dealt_round_robin_sorted_labels_lie_evenly_on_the_ranks(negatives, positives, world_size):
+def test_round_robin_sorted_labels_lie_evenly_on_the_ranks(negatives, positives, world_size):
     labels = np.repeat([0, 1], [negatives, positives])
     if len(labels) >= world_size:
-        counts = bugs.class_counts(labels, world_size, broken=False)
+        counts = lab4.class_counts(labels, world_size, broken=False)
         assert np.ptp(counts, axis=0).max() <= 1
 
 
 def test_sorted_labels_in_contiguous_shards_are_a_surprise_and_round_robin_is_none():
     labels = np.repeat([0, 1], 1000)
-    assert bugs.positives_by_rank(labels).tolist() == [0, 0, 1, 1]
-    assert chi_square(bugs.class_counts(labels)).surprising
-    assert not chi_square(bugs.class_counts(labels, broken=False)).surprising
+    assert lab4.positives_by_rank(labels).tolist() == [0, 0, 1, 1]
+    assert chi_square(lab4.class_counts(labels)).surprising
+    assert not chi_square(lab4.class_counts(labels, broken=False)).surprising
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("call", "message"),
     [
-        ([0, 1], "3 ranks need a row of as many labels or more"),
-        ([[0, 1], [1, 0], [1, 1]], "3 ranks need a row of as many labels or more"),
-        ([0, 1, -1], "labels must be integers from 0, got"),
-        ([0, 1, 0.5], "labels must be integers from 0, got"),
+        (lambda: lab1.group([[1]], 2, 0), "batch_size must be 1 or more, got 0"),
+        (lambda: lab2.resumed_after(-1), r"num_blocks must be in \[0, 5\], got -1"),
+        (lambda: lab2.resumed_after(6), r"num_blocks must be in \[0, 5\], got 6"),
+        *(
+            (lambda o=options: lab2.resumed_after(0, block_size=0, **o), "block_size must be 1 or")
+            for options in (
+                {"switch": switch, "broken": broken}
+                for switch in (lab2.aliased_state, lab2.emit_before_refill)
+                for broken in (True, False)
+            )
+        ),
+        (
+            lambda: lab3.world_of({"RANK": "2", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}),
+            r"rank must be in \[0, 2\), got 2",
+        ),
+        (lambda: lab3.documents_read(-1), "num_documents must be 0 or more, got -1"),
+        (lambda: lab3.documents_read(1, 0), "world_size must be at least 1, got 0"),
+        (lambda: lab3.rows_kept([3, -1], 0, 2), "0 rows or more, got sizes"),
+        (lambda: lab3.rows_kept([3, 1], 2, 2), r"must be in \[0, 2\), got 2"),
+        (lambda: lab3.rows_kept([3, 1], 2, 2, broken=True), r"must be in \[0, 2\), got 2"),
+        (lambda: lab3.steps_by_rank(()), "num_batches must be 0 or more for each rank"),
+        (lambda: lab3.steps_by_rank((2, -1)), "num_batches must be 0 or more for each rank"),
+        (lambda: lab4.attention_mask([2, 6], 5), r"lengths must be in \[0, 5\]"),
+        (lambda: lab4.attention_mask([-1, 2], 5), r"lengths must be in \[0, 5\]"),
+        (lambda: lab4.attention_mask([2, 6], 5, broken=True), r"lengths must be in \[0, 5\]"),
+        (lambda: lab4.attention_mask([-1, 2], 5, broken=True), r"lengths must be in \[0, 5\]"),
+        (lambda: lab4.logits_by_padding([-1]), r"paddings must be in \[0, 503\]"),
+        (lambda: lab4.logits_by_padding([504]), r"paddings must be in \[0, 503\]"),
+        (lambda: lab4.class_counts([0, 1], 3), "3 ranks need a row of as many labels or more"),
+        (
+            lambda: lab4.class_counts([[0, 1], [1, 0], [1, 1]], 3),
+            "3 ranks need a row of as many labels or more",
+        ),
+        (lambda: lab4.class_counts([0, 1, -1], 3), "labels must be integers from 0, got"),
+        (lambda: lab4.class_counts([0, 1, 0.5], 3), "labels must be integers from 0, got"),
     ],
 )
-def test_labels_that_cannot_be_dealt_are_refused(labels, message):
+def test_what_cannot_be_is_refused_with_its_value(call, message):
     with pytest.raises(ValueError, match=message):
-        bugs.class_counts(labels, 3)
+        call()
+
+
+def test_a_launcher_that_gives_no_rank_is_refused():
+    with pytest.raises(KeyError, match="RANK"):
+        lab3.world_of({"WORLD_SIZE": "2"})

@@ -128,9 +128,9 @@ def test_a_control_token_written_in_a_review_stays_text(distilbert, reference):
     text = "good [SEP] bad [CLS] [PAD] [MASK]"
     row = ClassificationDataset({"text": [text, ""], "label": [0, 1]}, distilbert, 64)[0]
     ids = row["input_ids"][row["attention_mask"] == 1].tolist()
-    controls = set(distilbert.control_ids.values())
-    assert ids[0] == distilbert.control_ids["[CLS]"]
-    assert ids[-1] == distilbert.control_ids["[SEP]"]
+    controls = set(distilbert.special_ids.values())
+    assert ids[0] == distilbert.special_ids["[CLS]"]
+    assert ids[-1] == distilbert.special_ids["[SEP]"]
     assert not controls & set(ids[1:-1])
     assert controls & set(reference(text)["input_ids"][1:-1])  # which by default it does not
 
@@ -139,7 +139,7 @@ def test_real_pad_ids_are_not_masked():
     """Padding is known by its place: an id of the text that equals the pad id is text."""
 
     class ZeroTokenizer(NumberedTokenizer):
-        pad_token_id = 1000  # what "x" becomes
+        pad_id = 1000  # what "x" becomes
 
     dataset = ClassificationDataset(reviews([4, 1]), ZeroTokenizer(), 8)
     batch = collate(dataset.__getitems__([0, 1]))
@@ -447,7 +447,7 @@ def test_reviews_of_nothing_of_html_and_of_a_megabyte_of_emoji_are_reviews(disti
     dataset = ClassificationDataset({"text": texts, "label": [0, 1, 0, 1, 0]}, distilbert)
     assert dataset.lengths.tolist()[:2] == [2, 2]  # [CLS] and [SEP] alone, as transformers
     assert dataset.lengths.tolist()[2:] == [10, 3, 256]
-    assert dataset[4]["input_ids"][-1] == distilbert.control_ids["[SEP]"]
+    assert dataset[4]["input_ids"][-1] == distilbert.special_ids["[SEP]"]
     assert truncation_ratio(dataset.ledger) == 0.2
 
 
@@ -524,7 +524,7 @@ def test_max_length_of_three_leaves_one_id_of_text():
     ]
 
 
-def test_a_tokenizer_without_control_ids_needs_no_place_for_them():
+def test_a_tokenizer_without_special_tokens_needs_no_place_for_them():
     gpt2 = load_tokenizer("gpt2")
     dataset = ClassificationDataset({"text": ["Hello world", "a"], "label": [0, 1]}, gpt2, 1)
     assert dataset.lengths.tolist() == [1, 1]

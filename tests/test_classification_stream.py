@@ -233,7 +233,7 @@ def test_resumed_at_every_batch_it_gives_the_very_suffix(
         options |= {"cycle_length": cycle_length, "rank": 1, "world_size": 2}
         stream = review_stream(reviews(rows), num_labels=2, **options)
         stream.set_epoch(3)
-        seen, account = run_labelled(stream), stream.ledger
+        seen, ledger = run_labelled(stream), stream.ledger
         due = [(plain, state["done"]) for _, plain, state in seen]
         for index, (_, _, state) in enumerate(seen):
             for _ in range(2):  # and then from a state of the stream that was resumed
@@ -242,7 +242,7 @@ def test_resumed_at_every_batch_it_gives_the_very_suffix(
                 assert other.state_dict() == state
                 rest = run_labelled(other)
                 assert [(plain, state["done"]) for _, plain, state in rest] == due[index + 1 :]
-                assert other.ledger == account
+                assert other.ledger == ledger
                 if not rest:
                     break
                 index, state = index + 1, rest[0][2]
@@ -270,7 +270,7 @@ def test_redistributed_to_any_number_nothing_is_lost_or_duplicated(parquet, data
             with context():
                 stop = None if number == len(rounds) else data.draw(st.integers(1, 1 + most))
                 seen = run_labelled(stream, stop)
-                found += [n for given_out, _, _ in seen for n in given_out]
+                found += [n for own, _, _ in seen for n in own]
                 new_states.append(json.loads(json.dumps(stream.state_dict())))
         states = data.draw(st.permutations(new_states))
     assert sorted(found) == list(range(NUM_REVIEWS))
@@ -502,9 +502,9 @@ def test_what_is_there_before_an_error_is_given_out(tmp_path):
         pq.write_table(pa.table(rows), tmp_path / name / "a.parquet", row_group_size=4000)
         files[name] = open_source(tmp_path / name / "a.parquet")
     stream, found = review_stream(files["bad"], batch_size=8), []
-    given_out = (found.extend(numbers(batch)) for batch in stream)
+    batches = (found.extend(numbers(batch)) for batch in stream)
     with pytest.raises(ValueError, match="row 3500 of column 'label' is -1"):
-        list(given_out)
+        list(batches)
     assert len(found) >= 2900
     state = stream.state_dict()
     state["fingerprint"] = review_stream(files["good"]).fingerprint

@@ -1,10 +1,11 @@
-"""Arrow's numbers read without pandas: the same as Arrow's own way gives."""
+"""Columns: Arrow's numbers read without pandas, and what is told to be a data set."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from datasets import Dataset, DatasetDict, IterableDatasetDict
 
-from llmpipe.columns import mask, numbers
+from llmpipe.columns import is_dataset, is_iterable_dataset, mask, numbers
 
 TYPES = [pa.int8(), pa.int32(), pa.int64(), pa.uint16(), pa.uint64(), pa.float64()]
 
@@ -29,3 +30,14 @@ def test_booleans_go_both_ways_whatever_their_number(length, start):
     assert numbers(column).dtype == bool
     assert numbers(column).tolist() == flags[start:].tolist()
     assert numbers(pa.chunked_array([column, column])).tolist() == 2 * flags[start:].tolist()
+
+
+def test_data_sets_are_told_from_all_else():
+    whole = Dataset.from_dict({"text": ["a"]})
+    stream = whole.to_iterable_dataset()
+    assert is_dataset(whole)
+    assert is_iterable_dataset(stream)
+    others = [DatasetDict(train=whole), IterableDatasetDict(train=stream), whole["text"]]
+    others += [whole.data.table, {"text": ["a"]}, ["a"], "a", None]
+    assert not any(map(is_dataset, [*others, stream]))
+    assert not any(map(is_iterable_dataset, [*others, whole]))

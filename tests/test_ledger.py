@@ -1,3 +1,6 @@
+import json
+from dataclasses import asdict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +61,42 @@ def test_sum_of_many_parts_and_back_from_plain_dicts():
     assert Ledger.from_dicts(total.to_dicts()) == total
     with pytest.raises(KeyError, match="no entry"):
         total["chunk", "ids"]
+
+
+GOOD = Entry("chunk", "ids", 9, 10, {"padding": 2}, {"too_short": 1})
+DAMAGE = {
+    "no dict": ["chunk", "ids"],
+    "nothing": None,
+    "a key too few": {key: value for key, value in asdict(GOOD).items() if key != "remainder"},
+    "a key too many": {**asdict(GOOD), "num_lost": 0},
+    "a negative count": {**asdict(GOOD), "num_in": -9, "num_out": -8},
+    "a fraction": {**asdict(GOOD), "num_in": 9.0},
+    "a truth": {**asdict(GOOD), "remainder": False},
+    "text for a count": {**asdict(GOOD), "num_out": "10"},
+    "a count without reasons": {**asdict(GOOD), "added": 2},
+    "a list of reasons": {**asdict(GOOD), "dropped": ["too_short"]},
+    "a reason without count": {**asdict(GOOD), "added": {"padding": None}},
+    "a reason that is no text": {**asdict(GOOD), "added": {2: 2}},
+    "a stage that is no text": {**asdict(GOOD), "stage": 7},
+    "a sum that is wrong": {**asdict(GOOD), "num_in": 8},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_dicts_are_refused(damage):
+    assert Ledger.from_dicts([asdict(GOOD)]) == Ledger(GOOD)
+    with pytest.raises((TypeError, ValueError)):
+        Ledger.from_dicts([asdict(GOOD), DAMAGE[damage]])
+
+
+@given(entries(), entries("chunk", "ids"))
+def test_plain_dicts_survive_json_and_are_copies(filtered, chunked):
+    ledger = Ledger(filtered, chunked)
+    plain = ledger.to_dicts()
+    assert Ledger.from_dicts(json.loads(json.dumps(plain))) == ledger
+    plain[0]["added"]["padding"] = plain[1]["dropped"]["blank"] = 10**13
+    assert Ledger(filtered, chunked) == ledger
+    assert ledger["filter", "documents"].added.get("padding") != 10**13
 
 
 def test_table_shows_every_figure():

@@ -124,21 +124,14 @@ def test_the_line_has_documents_only_where_they_are_known(documents):
     assert line.startswith("2026-01-02T03:04:05.000 step 7 tokens 20 ")
 
 
-def test_an_error_of_the_loader_comes_after_the_last_sample():
-    loader = Timed([1.0, 1.0, 1.0], [10, 10, 10], error=OSError("connection cut"))
-    monitor, seen = Monitor(loader, every_s=60, clock=loader.clock), []
+@pytest.mark.parametrize(("num_batches", "samples"), [(3, [(0.0, 0), (3.0, 30)]), (0, [(0.0, 0)])])
+def test_an_error_of_the_loader_comes_after_the_last_sample(num_batches, samples):
+    loader = Timed([1.0] * num_batches, [10] * num_batches, error=OSError("connection cut"))
+    monitor = Monitor(loader, every_s=60, clock=loader.clock)
     with logged() as lines, pytest.raises(OSError, match="connection cut"):
-        seen.extend(monitor)
-    assert [sample[:2] for sample in monitor.samples] == [(0.0, 0), (3.0, 30)]
-    assert [line.split()[2] for _, line in lines] == ["0", "3"]
-
-
-def test_an_error_before_the_first_batch_passes_through_too():
-    loader = Timed([], [], error=OSError("connection cut"))
-    monitor = Monitor(loader, clock=loader.clock)
-    with pytest.raises(OSError, match="connection cut"):
-        next(iter(monitor))
-    assert [sample.tokens for sample in monitor.samples] == [0]
+        list(monitor)
+    assert [sample[:2] for sample in monitor.samples] == samples
+    assert [line.split()[2] for _, line in lines] == ["0", "3"][: len(samples)]
 
 
 def test_stopping_early_takes_the_last_sample():
@@ -189,9 +182,9 @@ def test_documents_are_those_since_the_start_also_of_a_stream_that_resumes():
     assert whole[-1].documents == 3000
     counts = [sample.documents for sample in whole]
     assert counts == sorted(counts)
-    assert len(set(counts)) > 10
+    assert len(set(counts)) == 4  # they are read a window at a time
     assert whole[-1].tokens == stream.ledger["chunk", "ids"].num_out
-    # A second pass over the same stream, then one that goes on from the middle.
+    # A second pass over the same stream, then one that resumes from the middle.
     list(monitor)
     assert [sample.documents for sample in monitor.samples] == counts
     middle = len(states) // 2
@@ -249,7 +242,7 @@ def test_the_bar_shows_rates_only_where_nobody_compares(capfd, monkeypatch):
     counts = iter([0, 0, 10, 20, 40])
     options = {"total": 3, "documents": lambda: next(counts, 40), "clock": loader.clock}
     list(Monitor(loader, **options))
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", "")  # no lines either until they are asked for
     counts = iter([0, 0, 10, 20, 40])
     monkeypatch.delenv("PYTEST_VERSION")
     list(Monitor(loader, **options))
@@ -259,11 +252,6 @@ def test_the_bar_shows_rates_only_where_nobody_compares(capfd, monkeypatch):
     assert "3/3" in last
     assert "tokens/s=1.50k, documents/s=10.0, memory=" in last  # the means of the whole pass
     assert re.search(r"memory=[\d,]+ MB", last)
-
-
-def test_nothing_is_printed_until_it_is_asked_for(capfd):
-    list(Monitor([{"input_ids": torch.zeros(3)}]))
-    assert capfd.readouterr() == ("", "")
 
 
 def test_lines_print_once_on_stdout_and_nowhere_else(capfd):

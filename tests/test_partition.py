@@ -15,7 +15,7 @@ from llmpipe.streaming.state import check_spans
 
 @st.composite
 def spans_apart(draw):
-    """Pieces that do not overlap, in any order, some of them begun."""
+    """Spans that do not overlap, in any order, some of them begun."""
     spans, first = [], 0
     for _ in range(draw(st.integers(0, 8))):
         first += draw(st.integers(0, 20))
@@ -99,13 +99,13 @@ def test_an_order_is_a_permutation_that_follows_from_seed_and_epoch(num_parts, s
     partition = Partition((9,) * num_parts, True, seed, epoch)
     assert sorted(partition.parts.tolist()) == list(range(num_parts))
     assert partition.parts.tolist() == Partition((9,) * num_parts, True, seed, epoch).parts.tolist()
-    rows = partition.rows(3, 0, 50).tolist()
+    rows = partition.order(50, 3, 0).tolist()
     assert sorted(rows) == list(range(50))
 
 
 def test_orders_differ_by_seed_epoch_part_and_window():
     orders = [
-        Partition((9,) * 50, True, seed, epoch).rows(part, window, 50).tolist()
+        Partition((9,) * 50, True, seed, epoch).order(50, part, window).tolist()
         for seed in range(3)
         for epoch in range(3)
         for part in range(3)

@@ -1,4 +1,4 @@
-"""The sample: any lane by itself, the same everywhere, in the shape of the data it stands for."""
+"""The sample: any part by itself, the same everywhere, in the shape of the data it stands for."""
 
 import hashlib
 import math
@@ -23,11 +23,11 @@ import llmpipe
 from llmpipe import sample
 from llmpipe.classroom.server.train_tokenizers import train_gpt2, training_texts
 from llmpipe.sample.lexicon import Dice, join_syllables, read_kinds, read_lexicon, set_apart
-from llmpipe.sample.plans import deal, spread
+from llmpipe.sample.plans import divide, spread
 from llmpipe.sample.text import RANGE, SLOT
 
-LANE = sample.ROWS_PER_LANE
-TOKENIZERS = Path(llmpipe.__file__).parent / "data" / "tokenizers"
+PART = sample.ROWS_PER_PART
+TOKENIZERS = Path(llmpipe.__file__).parent / "sample" / "data" / "tokenizers"
 EVERY_SPLIT = [(corpus, split) for corpus in sample.SPLITS for split in sample.SPLITS[corpus]]
 
 DASH = "\N{EN DASH}"
@@ -83,48 +83,48 @@ def words_of(texts: list[str]) -> Counter:
     return Counter(word for text in texts for word in text.split())
 
 
-# Lanes
+# Parts
 
 
-@pytest.mark.parametrize(("num_rows", "lanes"), [(0, 0), (1, 1), (LANE, 1), (LANE + 1, 2)])
-def test_lanes_hold_all_rows(num_rows, lanes):
-    assert sample.num_lanes(num_rows) == lanes
+@pytest.mark.parametrize(("num_rows", "parts"), [(0, 0), (1, 1), (PART, 1), (PART + 1, 2)])
+def test_parts_hold_all_rows(num_rows, parts):
+    assert sample.num_parts(num_rows) == parts
     for corpus, split in EVERY_SPLIT:
         sizes = [table.num_rows for table in sample.tables(corpus, split, num_rows)]
-        assert len(sizes) == lanes
+        assert len(sizes) == parts
         assert sum(sizes) == num_rows
-        assert all(size == LANE for size in sizes[:-1])
+        assert all(size == PART for size in sizes[:-1])
 
 
 def test_schemas():
     text = pa.field("text", pa.string())
     label = pa.field("label", pa.int64())
-    assert sample.lane("articles", "train", 1, 0).schema == pa.schema([text])
-    assert sample.lane("reviews", "train", 1, 0).schema == pa.schema([text, label])
+    assert sample.part("articles", "train", 1, 0).schema == pa.schema([text])
+    assert sample.part("reviews", "train", 1, 0).schema == pa.schema([text, label])
 
 
 @pytest.mark.parametrize(("corpus", "split"), EVERY_SPLIT)
-def test_a_lane_alone_equals_the_lane_in_order(corpus, split):
-    num_rows = 3 * LANE + 77
+def test_a_part_alone_equals_the_part_in_order(corpus, split):
+    num_rows = 3 * PART + 77
     in_order = list(sample.tables(corpus, split, num_rows))
     for index in (3, 0, 2, 1):
-        alone = sample.lane(corpus, split, num_rows, index)
+        alone = sample.part(corpus, split, num_rows, index)
         assert alone.equals(in_order[index])
         alone.validate(full=True)
 
 
 def test_rows_of_articles_do_not_depend_on_how_many_there_are():
-    longer = rows("articles", "train", 2 * LANE + 5)
-    for num_rows in (1, 100, LANE - 1, LANE, LANE + 1):
+    longer = rows("articles", "train", 2 * PART + 5)
+    for num_rows in (1, 100, PART - 1, PART, PART + 1):
         assert rows("articles", "train", num_rows) == longer[:num_rows]
-    far = sample.lane("articles", "train", 10**9, 100_000)
-    assert far.equals(sample.lane("articles", "train", 10**9 - 1, 100_000))
-    assert far.num_rows == LANE
+    far = sample.part("articles", "train", 10**9, 100_000)
+    assert far.equals(sample.part("articles", "train", 10**9 - 1, 100_000))
+    assert far.num_rows == PART
 
 
-def test_splits_and_lanes_differ():
+def test_splits_and_parts_differ():
     firsts = {
-        (corpus, split, index): sample.lane(corpus, split, 2 * LANE, index)["text"].to_pylist()
+        (corpus, split, index): sample.part(corpus, split, 2 * PART, index)["text"].to_pylist()
         for corpus, split in EVERY_SPLIT
         for index in range(2)
     }
@@ -136,19 +136,20 @@ def test_splits_and_lanes_differ():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("poems", "train", 1, 0), "corpus must be one of articles, reviews, got 'poems'"),
-        (("reviews", "validation", 1, 0), "split of reviews must be one of train, test, got"),
+        (("poems", "train", 1, 0), "corpus must be 'articles' or 'reviews', got 'poems'"),
+        (("reviews", "validation", 1, 0), "split of reviews must be 'train' or 'test', got"),
         (("articles", "train", -1, 0), "num_rows must be 0 or more, got -1"),
-        (("articles", "train", 1.5, 0), "num_rows must be a whole number, got 1.5"),
-        (("articles", "train", "9", 0), "num_rows must be a whole number, got '9'"),
-        (("articles", "train", LANE, 1), r"lane index must be in \[0, 1\) for 4096 rows, got 1"),
-        (("articles", "train", LANE, -1), r"lane index must be in \[0, 1\) for 4096 rows, got -1"),
-        (("articles", "train", 0, 0), r"lane index must be in \[0, 0\) for 0 rows, got 0"),
+        (("articles", "train", 1.5, 0), "num_rows must be an integer, got 1.5"),
+        (("articles", "train", "9", 0), "num_rows must be an integer, got '9'"),
+        (("articles", "train", PART, 1), r"part index of 4096 rows must be in \[0, 1\), got 1"),
+        (("articles", "train", PART, -1), r"part index of 4096 rows must be in \[0, 1\), got -1"),
+        (("articles", "train", 0, 0), r"part index of 0 rows must be in \[0, 0\), got 0"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        sample.lane(*arguments)
+    error = TypeError if "an integer" in message else ValueError
+    with pytest.raises(error, match=message):
+        sample.part(*arguments)
 
 
 def test_tables_refuse_bad_arguments_at_once():
@@ -160,7 +161,7 @@ def test_tables_refuse_bad_arguments_at_once():
 
 @pytest.mark.parametrize(("corpus", "split"), EVERY_SPLIT)
 def test_first_rows_are_the_pinned_ones(corpus, split):
-    texts = sample.lane(corpus, split, 512, 0)["text"].to_pylist()
+    texts = sample.part(corpus, split, 512, 0)["text"].to_pylist()
     digest = hashlib.sha256("\x1f".join(texts).encode()).hexdigest()
     assert len(texts) == 512
     assert digest == DIGESTS[f"{corpus}/{split}"]
@@ -170,7 +171,7 @@ def test_a_fresh_process_with_another_hash_seed_makes_the_same_rows_and_stays_li
     code = (
         "import hashlib, sys; from llmpipe import sample;"
         "light = not {'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules);"
-        "rows = sample.lane('articles', 'test', 9 * 4096, 8)['text'].to_pylist();"
+        "rows = sample.part('articles', 'test', 9 * 4096, 8)['text'].to_pylist();"
         "print(light, hashlib.sha256(repr(rows).encode()).hexdigest())"
     )
     run = subprocess.run(
@@ -180,7 +181,7 @@ def test_a_fresh_process_with_another_hash_seed_makes_the_same_rows_and_stays_li
         text=True,
         check=True,
     )
-    texts = sample.lane("articles", "test", 9 * LANE, 8)["text"].to_pylist()
+    texts = sample.part("articles", "test", 9 * PART, 8)["text"].to_pylist()
     expected = hashlib.sha256(repr(texts).encode()).hexdigest()
     assert run.stdout.split() == ["True", expected]
 
@@ -338,7 +339,7 @@ def reviews(split: str) -> tuple[list[str], np.ndarray]:
     return table["text"].to_pylist(), table["label"].to_numpy()
 
 
-@pytest.mark.parametrize("num_rows", [1, 2, 3, LANE, 2 * LANE + 1, 25_000])
+@pytest.mark.parametrize("num_rows", [1, 2, 3, PART, 2 * PART + 1, 25_000])
 def test_reviews_are_sorted_by_label(num_rows):
     labels = [
         x for t in sample.tables("reviews", "train", num_rows) for x in t["label"].to_pylist()
@@ -426,9 +427,9 @@ def test_helpers_on_small_cases():
     assert set_apart("the town's") == "the town 's"
     assert join_syllables(("Vell", "low")) == "Vellow"
     assert spread(3, 10, 7) == [(10, 2), (12, 2), (14, 3)]
-    assert sorted(deal(Dice(1), 5, [1, 4, 2])) in ([1, 1, 3], [1, 2, 2])
+    assert sorted(divide(Dice(1), 5, [1, 4, 2])) in ([1, 1, 3], [1, 2, 2])
     with pytest.raises(ValueError, match="total must be between 2 and 3, got 4"):
-        deal(Dice(1), 4, [1, 2])
+        divide(Dice(1), 4, [1, 2])
 
 
 @pytest.mark.parametrize(("count", "templates"), [(1, 1), (3, 7), (7, 7), (5, 24)])

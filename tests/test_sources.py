@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,7 +35,7 @@ def test_the_sample_gives_objects_of_datasets(from_sample, name):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("num_rows", [0, 1, sample.ROWS_PER_LANE, sample.ROWS_PER_LANE + 1])
+@pytest.mark.parametrize("num_rows", [0, 1, sample.ROWS_PER_PART, sample.ROWS_PER_PART + 1])
 def test_the_sample_has_as_many_rows_as_asked(from_sample, num_rows, streaming):
     rows = open_source("wikitext-2").load("validation", num_rows=num_rows, streaming=streaming)
     assert len(list(rows)) == num_rows
@@ -46,9 +48,31 @@ def test_the_sample_has_the_hubs_number_of_rows_by_default(from_sample):
     assert open_source("imdb").load("test").num_rows == 25_000
 
 
-def test_a_streamed_sample_has_a_shard_a_lane(from_sample):
+def test_the_sample_is_imported_only_where_it_is_asked_for():
+    code = (
+        "import sys, llmpipe.sources.source, llmpipe.filtering, llmpipe.tokenization.tokenizer;"
+        "print({'llmpipe.sample', 'datasets', 'huggingface_hub'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_parts_of_the_sample_and_of_parquet_do_not_import_datasets(tmp_path):
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    code = (
+        "import os, sys; from llmpipe import open_source;"
+        "os.environ['LLMPIPE_SOURCE'] = 'sample';"
+        "sources = [open_source('imdb'), open_source(sys.argv[1])];"
+        "print([len(source.parts().weights) for source in sources], 'datasets' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "[7, 1] False\n"
+
+
+def test_a_streamed_sample_has_a_shard_a_part(from_sample):
     stream = open_source("wikitext-103").load("train", streaming=True)
-    assert stream.num_shards == sample.num_lanes(1_801_350)
+    assert stream.num_shards == sample.num_parts(1_801_350)
 
 
 @pytest.fixture
@@ -191,7 +215,7 @@ def test_files_of_mixed_formats_are_refused(rows):
 
 def test_an_unknown_mode_names_the_modes(monkeypatch):
     monkeypatch.setenv("LLMPIPE_SOURCE", "samples")
-    with pytest.raises(ValueError, match="must be one of auto, hub, mirror, sample, got 'samples'"):
+    with pytest.raises(ValueError, match="'mirror' or 'sample', got 'samples'"):
         open_source("wikitext-2")
 
 

@@ -19,7 +19,7 @@ NAMES = ("input_ids", "labels", "attention_mask")
 
 
 class SmallTokenizer(NumberTokenizer):
-    vocab_size, eos_token_id = NUM_IDS, NUM_IDS - 1
+    vocab_size, pad_id = NUM_IDS, NUM_IDS - 1
 
 
 def block_stream(num_blocks, **options):

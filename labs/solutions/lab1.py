@@ -42,7 +42,7 @@ def smallest_good_batch_size(measure, sizes: list[int], tolerance: float) -> int
 
 
 def measure_block_sizes(ids: np.ndarray, block_sizes: list[int], epoch, clock) -> dict[int, float]:
-    """Ids a second of `epoch` by block size, after one epoch to warm up."""
+    """Tokens per second of `epoch` by block size, after one epoch to warm up."""
     rates = {}
     for block_size in block_sizes:
         blocks, _ = chunk(ids, block_size)

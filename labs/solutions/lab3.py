@@ -10,7 +10,7 @@ def shard_round_robin(items: list, rank: int, world_size: int) -> list:
 
 def shard_contiguous(items: list, rank: int, world_size: int) -> list:
     """One run of neighbours; lengths differ by at most one."""
-    # Where one rank ends the next begins, by the same formula: nothing is lost or doubled.
+    # Where one rank ends the next begins, by the same formula: nothing is lost or duplicated.
     start, end = (i * len(items) // world_size for i in (rank, rank + 1))
     return items[start:end]
 
@@ -22,7 +22,7 @@ def coverage(log: list[tuple[int, int]], num_documents: int) -> dict[str, list[i
         times_read[document] += 1
     return {
         "missing": [document for document, times in enumerate(times_read) if times == 0],
-        "doubled": [document for document, times in enumerate(times_read) if times > 1],
+        "duplicated": [document for document, times in enumerate(times_read) if times > 1],
     }
 
 

@@ -28,7 +28,7 @@ def padding_ratio(attention_mask: list[list[int]]) -> float:
 
 def balanced_plan(labels: list[int], rank: int, world_size: int) -> list[int]:
     """The rows of a rank: of each class as many as any other rank has, give or take one."""
-    # Sorted, each class is one run, and round-robin deals every run evenly.
+    # Sorted, each class is one run, and round-robin divides every run evenly.
     by_label = sorted(range(len(labels)), key=lambda row: labels[row])
     return by_label[rank::world_size]
 

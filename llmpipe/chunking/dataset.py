@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
+
+IGNORED = -100  # a label that the losses of torch and `transformers` leave out
 
 
 class BlockDataset:
@@ -45,6 +46,7 @@ class BlockDataset:
 
     def __getitems__(self, indices: Sequence[int]) -> BatchRows:
         # DataLoader calls this once a batch, where it would call __getitem__ once a block.
+        import torch
 
         input_ids = self.blocks[np.asarray(indices, dtype=np.int64)].astype(np.int64)
         # Labels are a copy: whoever masks some with -100 must not change the inputs.
@@ -87,8 +89,6 @@ def collate(rows: BatchRows | list[dict]) -> dict:
     """The tensors of a batch, stacked where they are not together already."""
     if isinstance(rows, BatchRows):
         return rows.batch
+    import torch
 
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-IGNORED = -100  # a label that the losses of torch and `transformers` leave out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +14,7 @@ from llmpipe.arguments import check_choice, check_count
 from llmpipe.chunking.dataset import BatchRows, collate
 from llmpipe.classification.encoding import Encoder, Rows, batches_in_order, by_length, sizes_of
 from llmpipe.classification.labels import HINT, known_num_labels, label_column, warn_of_one_class
-from llmpipe.columns import WINDOW_ROWS, require_column, whole_text
+from llmpipe.columns import WINDOW_ROWS, is_dataset, require_column, whole_text
 from llmpipe.ledger import Ledger
 from llmpipe.sharding.world import World, round_robin
 from llmpipe.streaming.partition import permutation
@@ -175,10 +175,8 @@ def _columns(
     documents: Any, text: str, label: str, num_labels: int | None
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Texts and labels, checked. Raises what `ClassificationDataset` does."""
-    is_dataset = hasattr(documents, "select_columns") and hasattr(documents, "with_format")
-    is_dataset = is_dataset and isinstance(documents, Sized) and not isinstance(documents, Mapping)
     is_dict = isinstance(documents, Mapping) and not hasattr(documents, "with_format")
-    if not is_dataset and not is_dict and not isinstance(documents, pa.Table):
+    if not is_dict and not is_dataset(documents) and not isinstance(documents, pa.Table):
         raise TypeError(
             "a ClassificationDataset is made of one split as a Dataset of `datasets`, an Arrow "
             f"table or a dict of columns, not a {type(documents).__name__}; for what is streamed "
@@ -187,7 +185,7 @@ def _columns(
     names = SimpleNamespace(column_names=list(documents)) if is_dict else documents
     for column in (text, label):
         require_column(names, column, HINT)
-    if is_dataset:
+    if is_dataset(documents):
         documents = documents.select_columns([text, label]).with_format("arrow")[:]
     texts = whole_text(documents[text], text, 0)
     labels = label_column(documents[label], label, 0, num_labels)

@@ -188,7 +188,7 @@ class Encoder:
             )
         first = found[0]
         if max_length <= num_special:
-            names = {number: name for name, number in tokenizer.control_ids.items()}
+            names = {number: name for name, number in tokenizer.special_ids.items()}
             around = [*whole[:first], *whole[first + len(text) :]]
             named = " and ".join(names.get(number, str(number)) for number in around)
             raise ValueError(

@@ -31,8 +31,8 @@ from llmpipe.classification.labels import HINT, known_num_labels, label_column, 
 from llmpipe.columns import WINDOW_ROWS, require_column, whole_text
 from llmpipe.ledger import Ledger
 from llmpipe.streaming.partition import PER_PART, Partition, Span
-from llmpipe.streaming.processor import Processor
-from llmpipe.streaming.reader import Check
+from llmpipe.streaming.processor import Check, Processor
+from llmpipe.streaming.reader import Reader
 from llmpipe.streaming.resumable import Made, ResumableStream, StreamIterator
 from llmpipe.streaming.state import OpenGroup, Place
 from llmpipe.streaming.workers import to_send
@@ -208,7 +208,7 @@ class LabelledIterator(StreamIterator):
         return self._done["read", "documents"].num_out
 
     def _interleaved(self, spans: list[Span]) -> Iterator[tuple[Rows, Turns]]:
-        reader = self.stream.processor.reader(self.partition, self._rows_read)
+        reader = Reader(self.stream.processor, self.partition, self._rows_read)
         return interleaved(reader, spans, lambda window: self.encoder.rows(*window.columns))
 
     def _replayed(self, replay: OpenGroup) -> Group:
@@ -234,7 +234,7 @@ class LabelledIterator(StreamIterator):
         num_rows, padding = len(rows.labels), self.stream.padding
         order, sizes = np.arange(num_rows), sizes_of(num_rows, self.stream.batch_size or 1)
         if padding == "buckets":
-            batches = self.partition.batches(*source, len(sizes))
+            batches = self.partition.order(len(sizes), *source, 0)
             order = np.argsort(rows.lengths, kind="stable")[batches_in_order(sizes, batches)]
             sizes = sizes[batches]
         widths = np.full(num_rows, self.encoder.max_length)

@@ -78,7 +78,7 @@ class Monitor:
         self._started_at = datetime.now()
         self.meter.start()
         with progress(self.loader, "loading", total=self.total, unit=" batches") as bar:
-            # The bar has made the iterator, with which a stream sets its account back.
+            # The bar has made the iterator, with which a stream begins to count anew.
             self._documents_before = self.documents() if self.documents else 0
             self._sample()
             try:

@@ -1,4 +1,8 @@
-"""Whether classes lie evenly on ranks: Pearson's chi-square statistic of a table of counts."""
+"""What measurements say: Amdahl's law for rates of ranks, Pearson's statistic for their classes.
+
+`fit_serial_share` finds in measured rates what more ranks cannot divide, `speed_up` says what that
+leaves to be won; `chi_square` tells whether classes lie on ranks as chance could have put them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+SURPRISING = 0.001  # chance divides so unevenly, or worse, once in a thousand tables
 
 
 def speed_up(serial_share: float, num_ranks: int, num_cores: int) -> float:
@@ -63,9 +69,6 @@ def fit_serial_share(num_ranks: Sequence[int], rates: Sequence[float], num_cores
     return min(1.0, max(0.0, round(share, 12)))
 
 
-SURPRISING = 0.001  # chance deals so unevenly, or worse, once in a thousand tables
-
-
 class ChiSquare(NamedTuple):
     """`statistic` (no unit), `degrees_of_freedom`, and the `critical` value to compare it with."""
 
@@ -84,7 +87,7 @@ def chi_square(counts: Any) -> ChiSquare:
 
     statistic = sum over all cells of (count - expected)^2 / expected, where a cell's expected
     count is its row's sum times its column's sum over the sum of all; degrees of freedom =
-    (ranks - 1)(classes - 1). If rows were dealt by chance, the statistic would be near the degrees
+    (ranks - 1)(classes - 1). Were rows divided by chance, the statistic would be near the degrees
     of freedom, and above `critical` once in 1,000 times; 0 is a table that is exactly even. The
     chance is approximate, and good where expected counts are 5 or more.
 

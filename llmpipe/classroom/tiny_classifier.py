@@ -49,29 +49,21 @@ def train(
     """Train on `batches`, one step each; pairs (step, accuracy on `held_out`), the first at 0."""
     import torch
 
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     # On so small tensors a second thread is more work to wake than it does, on busy cores by far.
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _train(model, batches, held_out, learning_rate)
+        curve, step = [(0, accuracy(model, held_out))], 0
+        for step, batch in enumerate(batches, start=1):
+            model.train()
+            model(**batch).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if step % EVERY == 0:
+                curve.append((step, accuracy(model, held_out)))
+        if step % EVERY:
+            curve.append((step, accuracy(model, held_out)))
     finally:
         torch.set_num_threads(num_threads)
-
-
-def _train(
-    model: Any, batches: Iterable[dict], held_out: Sequence[dict], learning_rate: float
-) -> list[tuple[int, float]]:
-    import torch
-
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
-    curve, step = [(0, accuracy(model, held_out))], 0
-    for step, batch in enumerate(batches, start=1):
-        model.train()
-        model(**batch).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if step % EVERY == 0:
-            curve.append((step, accuracy(model, held_out)))
-    if step % EVERY:
-        curve.append((step, accuracy(model, held_out)))
     return curve

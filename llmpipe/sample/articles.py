@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmpipe.sample.lexicon import Dice, Section, read_kinds, read_lexicon
-from llmpipe.sample.plans import Builder, Corpus, Piece, deal, sentence, spread
+from llmpipe.sample.plans import Builder, Corpus, Segment, divide, sentence, spread
 from llmpipe.sample.shelf import Shelf
 from llmpipe.sample.text import VARIANTS, Writer
 
@@ -87,24 +87,24 @@ def choose(dice: Dice, sections: list[Section], count: int, num_split: int) -> l
     return kept
 
 
-def named(shelf: Shelf, first: int, width: int, slot: int, name: int) -> list[Piece]:
+def named(shelf: Shelf, first: int, width: int, slot: int, name: int) -> list[Segment]:
     """A sentence with the article's name in it."""
     return [
         sentence(shelf.before + VARIANTS * first, width, slot),
-        Piece(name, slot=slot + 1),
+        Segment(name, slot=slot + 1),
         sentence(shelf.after + VARIANTS * first, width, slot, back=2),
     ]
 
 
-def paragraph(shelf: Shelf, ranges: list[tuple[int, int]], slot: int, dice: Dice) -> list[Piece]:
+def paragraph(shelf: Shelf, ranges: list[tuple[int, int]], slot: int, dice: Dice) -> list[Segment]:
     """Sentences; the first, and one in `NAMED` of the others, has the article's short name."""
-    pieces = []
+    segments = []
     for place, (first, width) in enumerate(ranges):
         if place == 0 or dice.one(int(shelf.kind.settings.get("named", NAMED))) == 0:
-            pieces += named(shelf, first, width, slot, shelf.short_name)
+            segments += named(shelf, first, width, slot, shelf.short_name)
         else:
-            pieces.append(sentence(shelf.whole + VARIANTS * first, width, slot))
-    return pieces
+            segments.append(sentence(shelf.whole + VARIANTS * first, width, slot))
+    return segments
 
 
 def write_article(
@@ -114,13 +114,13 @@ def write_article(
     slot: int,
     spoil: int,
     dice: Dice,
-    bad: list[Piece],
+    bad: list[Segment],
 ) -> None:
     """Adds the article's rows, with a bad one in place of paragraph `spoil`, if there is one."""
     newline = builder.constant(" \n")
     title = [
         builder.constant(" = "),
-        Piece(shelf.full_name, slot=slot + 1),
+        Segment(shelf.full_name, slot=slot + 1),
         builder.constant(" = \n"),
     ]
     number = 0
@@ -132,31 +132,31 @@ def write_article(
         while sum(sizes) > run.count:
             sizes[sizes.index(max(sizes))] -= 1
         ranges = spread(sum(sizes), run.first, run.count)
-        pieces: list[Piece] = []
+        segments: list[Segment] = []
         for place, size in enumerate(sizes):
             own, ranges = ranges[:size], ranges[size:]
             which = dice.one(len(bad) + 1) if number == spoil else None
             if which is None:
-                pieces = [*paragraph(shelf, own, slot, dice), newline]
+                segments = [*paragraph(shelf, own, slot, dice), newline]
                 if run.definitions and place == 0:
-                    pieces = named(shelf, *run.definitions, slot, shelf.full_name) + pieces
-                builder.row(pieces)
+                    segments = named(shelf, *run.definitions, slot, shelf.full_name) + segments
+                builder.row(segments)
             elif place and which == len(bad):
-                builder.repeat_row(pieces)
+                builder.repeat_row(segments)
             else:
                 builder.row([bad[which % len(bad)]])
             number += 1
 
 
-def bad_rows(builder: Builder, words: dict[str, list[str]], dice: Dice) -> list[Piece]:
-    """One piece for each kind of bad row in `bad.txt`."""
+def bad_rows(builder: Builder, words: dict[str, list[str]], dice: Dice) -> list[Segment]:
+    """One segment for each kind of bad row in `bad.txt`."""
     (kind,) = read_kinds("bad.txt")
     writer = Writer(kind, words, dice, spaced=False)
-    pieces = []
+    segments = []
     for section in kind.sections.values():
         rows = [f" {row} \n" for template in section.templates for row in writer.fill(template)]
-        pieces.append(Piece(builder.add(rows), len(section.templates), VARIANTS - 1))
-    return pieces
+        segments.append(Segment(builder.add(rows), len(section.templates), VARIANTS - 1))
+    return segments
 
 
 def article_corpus() -> Corpus:
@@ -174,17 +174,17 @@ def article_corpus() -> Corpus:
     return builder.corpus(MAX_ARTICLES)
 
 
-def write_page(builder: Builder, shelves: list[Shelf], dice: Dice, bad: list[Piece]) -> None:
+def write_page(builder: Builder, shelves: list[Shelf], dice: Dice, bad: list[Segment]) -> None:
     num_articles = 4 + dice.one(2)
     num_headings = 22
     chosen = [shelves[dice.one(len(shelves))] for _ in range(num_articles)]
     spare = num_headings - 2 * num_articles
-    sizes = [2 + share for share in deal(dice, spare, [5] * num_articles)]
+    sizes = [2 + share for share in divide(dice, spare, [5] * num_articles)]
     articles = [article_runs(shelf, size, dice) for shelf, size in zip(chosen, sizes, strict=True)]
     runs = [run for article in articles for run in article]
     num_paragraphs = PAGE_ROWS - 3 * num_headings
     most = [run.count // 3 for run in runs]
-    for run, share in zip(runs, deal(dice, num_paragraphs, most), strict=True):
+    for run, share in zip(runs, divide(dice, num_paragraphs, most), strict=True):
         run.num_paragraphs = share
     spoiled = dice.one(num_articles) if dice.one(SPOILED_PAGES) == 0 else None
     for place, (shelf, article) in enumerate(zip(chosen, articles, strict=True)):

@@ -1,4 +1,4 @@
-"""The sample as objects of `datasets`: in memory, or streamed lane by lane."""
+"""The sample as objects of `datasets`: in memory, or streamed part by part."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FEATURES = {
 def sample_dataset(corpus: str, split: str, num_rows: int, streaming: bool) -> Any:
     """`num_rows` rows of "articles" or "reviews" as a `Dataset` or an `IterableDataset`.
 
-    The stream holds one lane at a time, and has as many shards as there are lanes.
+    The stream holds one part at a time, and has as many shards as there are parts.
     """
     if streaming and not num_rows:
         return IterableDataset.from_generator(list, features=FEATURES[corpus])
@@ -59,9 +59,9 @@ class SampleBuilder(ArrowBasedBuilder):
         return DatasetInfo(features=FEATURES[self.corpus])
 
     def _split_generators(self, download_manager: Any) -> list[SplitGenerator]:
-        lanes = list(range(sample.num_lanes(self.num_rows)))
-        return [SplitGenerator(self.sample_split, gen_kwargs={"lanes": lanes})]
+        parts = list(range(sample.num_parts(self.num_rows)))
+        return [SplitGenerator(self.sample_split, gen_kwargs={"parts": parts})]
 
-    def _generate_tables(self, lanes: list[int]) -> Iterator[tuple[Key, pa.Table]]:
-        for lane in lanes:
-            yield Key(lane, 0), sample.lane(self.corpus, self.sample_split, self.num_rows, lane)
+    def _generate_tables(self, parts: list[int]) -> Iterator[tuple[Key, pa.Table]]:
+        for part in parts:
+            yield Key(part, 0), sample.part(self.corpus, self.sample_split, self.num_rows, part)

@@ -1,13 +1,13 @@
-"""The sample's plans: which strings may stand where, so that making a lane only takes rolling dice.
+"""The sample's plans: which strings may stand where, so that making a part only takes rolling dice.
 
 A unit of a corpus (a page of whole articles, or one review) is a list of rows, a row a list of
-pieces, and a piece a place with the part of the pool that may fill it:
+segments, and a segment a place with the strings of the pool that may fill it:
 
     string index = base + VARIANTS * (random below width) + (random & mask) + term[slot]
 
 `width` counts the templates to choose from and `mask` the strings of one fact sheet, less one.
-`slot` says what to add for the article the piece is in: nothing (0), its sheet, its name. `back`
-makes a piece use the random number of an earlier one, as the second half of a sentence must, or a
+`slot` says what to add for the article the segment is in: nothing (0), its sheet, its name. `back`
+makes a segment use the random number of an earlier one, as the second half of a sentence must, or a
 row that repeats another.
 """
 
@@ -23,7 +23,7 @@ from llmpipe.sample.lexicon import Dice
 from llmpipe.sample.text import DRAWS
 
 
-class Piece(NamedTuple):
+class Segment(NamedTuple):
     base: int
     width: int = 1
     mask: int = 0
@@ -32,12 +32,12 @@ class Piece(NamedTuple):
 
 
 class Corpus(NamedTuple):
-    """A pool of strings and the plans that draw on it: flat arrays over pieces, rows, units."""
+    """A pool of strings and the plans that draw on it: flat arrays over segments, rows, units."""
 
     pool: pa.StringArray  # the first string is empty
-    pieces: np.ndarray  # (5, num_pieces) int64, the fields of `Piece`
-    piece_starts: np.ndarray  # (num_units + 1,) int64, where each unit's pieces start
-    row_lengths: np.ndarray  # (num_units * rows_per_unit,) int64, pieces in each row
+    segments: np.ndarray  # (5, num_segments) int64, the fields of `Segment`
+    segment_starts: np.ndarray  # (num_units + 1,) int64, where each unit's segments start
+    row_lengths: np.ndarray  # (num_units * rows_per_unit,) int64, segments in each row
     rows_per_unit: int
     subjects_per_unit: int  # articles on a page at most; 1 for a review
 
@@ -47,10 +47,10 @@ class Builder:
 
     def __init__(self) -> None:
         self.strings = [""]
-        self.pieces: list[Piece] = []
+        self.segments: list[Segment] = []
         self.row_lengths: list[int] = []
-        self.piece_starts = [0]
-        self.constants: dict[str, Piece] = {}
+        self.segment_starts = [0]
+        self.constants: dict[str, Segment] = {}
 
     def add(self, strings: list[str]) -> int:
         """Where the strings start in the pool."""
@@ -58,31 +58,31 @@ class Builder:
         self.strings += strings
         return base
 
-    def constant(self, text: str) -> Piece:
+    def constant(self, text: str) -> Segment:
         if text not in self.constants:
-            self.constants[text] = Piece(self.add([text]))
+            self.constants[text] = Segment(self.add([text]))
         return self.constants[text]
 
-    def row(self, pieces: list[Piece]) -> None:
-        self.pieces += pieces
-        self.row_lengths.append(len(pieces))
+    def row(self, segments: list[Segment]) -> None:
+        self.segments += segments
+        self.row_lengths.append(len(segments))
 
-    def repeat_row(self, pieces: list[Piece]) -> None:
+    def repeat_row(self, segments: list[Segment]) -> None:
         """The same row again: the one that was just written."""
-        self.row([piece._replace(back=piece.back + len(pieces)) for piece in pieces])
+        self.row([segment._replace(back=segment.back + len(segments)) for segment in segments])
 
     def end_unit(self) -> None:
-        self.piece_starts.append(len(self.pieces))
+        self.segment_starts.append(len(self.segments))
 
     def corpus(self, subjects_per_unit: int) -> Corpus:
         return Corpus(
             string_array(self.strings),
-            np.array(list(chain.from_iterable(self.pieces)), dtype=np.int64)
+            np.array(list(chain.from_iterable(self.segments)), dtype=np.int64)
             .reshape(-1, 5)
             .T.copy(),
-            np.array(self.piece_starts, dtype=np.int64),
+            np.array(self.segment_starts, dtype=np.int64),
             np.array(self.row_lengths, dtype=np.int64),
-            len(self.row_lengths) // (len(self.piece_starts) - 1),
+            len(self.row_lengths) // (len(self.segment_starts) - 1),
             subjects_per_unit,
         )
 
@@ -101,9 +101,9 @@ def number_array(numbers: np.ndarray) -> pa.Array:
     )
 
 
-def sentence(base: int, width: int, slot: int, back: int = 0) -> Piece:
+def sentence(base: int, width: int, slot: int, back: int = 0) -> Segment:
     """A sentence from one of `width` templates, in one of the draws of the sheet at `slot`."""
-    return Piece(base, width, DRAWS - 1, slot, back)
+    return Segment(base, width, DRAWS - 1, slot, back)
 
 
 def spread(count: int, first: int, num_templates: int) -> list[tuple[int, int]]:
@@ -116,10 +116,10 @@ def spread(count: int, first: int, num_templates: int) -> list[tuple[int, int]]:
     return [(low, high - low) for low, high in pairwise(edges)]
 
 
-def deal(dice: Dice, total: int, most: list[int]) -> list[int]:
-    """`total` dealt at random over places, each at least 1 and at most its `most`.
+def divide(dice: Dice, total: int, most: list[int]) -> list[int]:
+    """`total` divided at random over places, each at least 1 and at most its `most`.
 
-    Raises ValueError if it does not fit. deal(dice, 5, [4, 4, 4]) may give [1, 2, 2].
+    Raises ValueError if it does not fit. divide(dice, 5, [4, 4, 4]) may give [1, 2, 2].
     """
     if not len(most) <= total <= sum(most):
         raise ValueError(f"total must be between {len(most)} and {sum(most)}, got {total}")

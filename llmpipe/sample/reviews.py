@@ -9,7 +9,7 @@ of it gives the label away.
 from __future__ import annotations
 
 from llmpipe.sample.lexicon import Dice, read_kinds, read_lexicon
-from llmpipe.sample.plans import Builder, Corpus, Piece, sentence, spread
+from llmpipe.sample.plans import Builder, Corpus, Segment, sentence, spread
 from llmpipe.sample.text import NAMES_PER_SHEET, SHEETS, VARIANTS, Writer
 
 NUM_PLANS = 1024  # for each label
@@ -73,9 +73,9 @@ def write_review(builder: Builder, shelf: ReviewShelf, plan: Plan, sides: tuple[
     Praise and blame are about the same subjects in the same order, so that no review contradicts
     itself.
     """
-    pieces = [
+    segments = [
         sentence(shelf.before, shelf.count["opener"], 1),
-        Piece(shelf.titles, slot=2),
+        Segment(shelf.titles, slot=2),
         sentence(shelf.after, shelf.count["opener"], 1, back=2),
     ]
     sections = [section for section, _, _ in plan]
@@ -88,8 +88,8 @@ def write_review(builder: Builder, shelf: ReviewShelf, plan: Plan, sides: tuple[
         side = sides[0] if agrees else sides[1]
         name = {"opinion": side, "end": f"end {side}"}.get(section, section)
         first, width = next(ranges[section])
-        pieces.append(sentence(shelf.bases[name, is_break] + VARIANTS * first, width, 1))
-    builder.row(pieces)
+        segments.append(sentence(shelf.bases[name, is_break] + VARIANTS * first, width, 1))
+    builder.row(segments)
     builder.end_unit()
 
 

@@ -62,17 +62,17 @@ class Writer:
             for key in self.facts:
                 if f"{{@{key}}}" in template:
                     self.drawn[key] = [self.fact(key, count)]
-        pieces = SLOT.split(template)
-        if any("{" in piece or "}" in piece for piece in pieces):
+        segments = SLOT.split(template)
+        if any("{" in segment or "}" in segment for segment in segments):
             raise ValueError(f"braces of a template must be closed and not nested: {template!r}")
         columns: list[list[str]] = []
-        for index, piece in enumerate(pieces):
+        for index, segment in enumerate(segments):
             if index % 2 == 0:
-                columns.append([self.typeset(piece)] * count)
+                columns.append([self.typeset(segment)] * count)
                 continue
-            drawn = self.draw(piece, count)
-            if piece in self.words:
-                self.avoid_repeats(piece, drawn)
+            drawn = self.draw(segment, count)
+            if segment in self.words:
+                self.avoid_repeats(segment, drawn)
             if match := ARTICLE.search(columns[-1][0]):
                 columns[-1] = [columns[-1][0][: match.start()]] * count
                 drawn = [

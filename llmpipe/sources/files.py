@@ -1,4 +1,4 @@
-"""Files on disk as data sets of `datasets`, with errors that name the file."""
+"""Files as data sets of `datasets`, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import glob
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from llmpipe.columns import is_dataset
+from llmpipe.sources.hub import quiet
+from llmpipe.sources.parts import parquet_metadata
 
 IN_MEMORY_BYTES = 256 * 2**20
 BUILDERS = {".txt": "text", ".jsonl": "json", ".parquet": "parquet"}
@@ -73,7 +77,7 @@ def first_rows(dataset: Any, num_rows: int | None) -> Any:
     """The first `num_rows` rows, or all of them if that is None or more than there are."""
     if num_rows is None:
         return dataset
-    if hasattr(dataset, "num_rows"):
+    if is_dataset(dataset):
         return dataset.select(range(min(num_rows, dataset.num_rows)))
     return dataset.take(num_rows)
 
@@ -83,7 +87,8 @@ def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
-        return load(*args, **options)
+        with quiet():
+            return load(*args, **options)
     except DatasetNotFoundError as error:
         raise FileNotFoundError(f"{what}: {error}") from error
     except (DatasetsError, OSError, ValueError) as error:
@@ -94,16 +99,10 @@ def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
 
 def _parquet_facts(files: Sequence[Path]) -> tuple[Any, int, int]:
     """The schema that all files share, the bytes of their columns unpacked, and their rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     schema, num_bytes, num_rows = None, 0, 0
     for file in files:
-        try:
-            metadata = pq.read_metadata(file)
-            own = metadata.schema.to_arrow_schema()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{file} is cut short or not a Parquet file: {error}") from error
+        metadata = parquet_metadata(file)
+        own = metadata.schema.to_arrow_schema()
         schema = schema or own
         if not own.equals(schema):
             raise ValueError(

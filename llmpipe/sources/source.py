@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmpipe.arguments import check_count
 from llmpipe.sources.files import BUILDERS, data_files, explained, first_rows, load_files
-from llmpipe.sources.hub import Place, fetch, files_matching, locate, quiet
+from llmpipe.sources.hub import fetch, files_matching, locate
 from llmpipe.sources.parts import ParquetParts, Parts, SampleParts, StreamParts
 
 
@@ -23,6 +24,65 @@ class Corpus:
 
     def pattern(self, split: str) -> str:
         return f"{self.config}/{split}-*.parquet"
+
+
+_WIKITEXT_2 = {"train": 36_718, "validation": 3_760, "test": 4_358}
+_WIKITEXT_103 = {"train": 1_801_350, "validation": 3_760, "test": 4_358}
+_IMDB = {"train": 25_000, "test": 25_000}
+CORPORA = {
+    "wikitext-2": Corpus("Salesforce/wikitext", "wikitext-2-raw-v1", "articles", _WIKITEXT_2),
+    "wikitext-2-v1": Corpus("Salesforce/wikitext", "wikitext-2-v1", "articles", _WIKITEXT_2),
+    "wikitext-103": Corpus("Salesforce/wikitext", "wikitext-103-raw-v1", "articles", _WIKITEXT_103),
+    "imdb": Corpus("stanfordnlp/imdb", "plain_text", "reviews", _IMDB),
+}
+
+
+def open_source(name: str | Path | Sequence[str | Path], config: str | None = None) -> Source:
+    """Find documents: nothing is read yet.
+
+    `name` is `wikitext-2`, `wikitext-2-v1`, `wikitext-103`, `imdb`; an `owner/name` of the hub,
+    with its `config` if it has several; `python-docs`, the manual inside every Python; or the path
+    of a `.txt` (a line is a document), `.jsonl` or `.parquet` file, several, or a folder of them.
+
+    >>> open_source("python-docs").load("train").column_names
+    ['text']
+
+    Raises ValueError or FileNotFoundError naming what is unknown or missing and what there is.
+    """
+    if not isinstance(name, (str, Path, Sequence)) or not name:
+        raise TypeError(f"name a source, a path or a list of paths, got {name!r}")
+    if isinstance(name, str) and name in CORPORA:
+        return _open_corpus(name, config)
+    if name == "python-docs":
+        return PythonDocs("python-docs", "python-docs")
+    is_list = not isinstance(name, (str, Path))
+    if is_list or Path(name).suffix.lower() in BUILDERS or Path(name).exists():
+        files = data_files([Path(path) for path in (name if is_list else [name])])
+        return FilesSource(str(name), "files", {"train": files})
+    if "/" not in str(name):
+        raise ValueError(
+            f"unknown source {name!r}; known are {', '.join(CORPORA)} and python-docs, any "
+            f"owner/name of the hub, and paths of {', '.join(BUILDERS)} files"
+        )
+    place = locate(str(name), "dataset", [])
+    return RepositorySource(name, place.origin, str(place.folder or name), config)
+
+
+def _open_corpus(name: str, config: str | None) -> Source:
+    corpus = CORPORA[name]
+    if config not in (None, corpus.config):
+        raise ValueError(f"{name} is config {corpus.config!r} of {corpus.repo_id}, not {config!r}")
+    # The train split tells where the corpus is; a mirror need not hold the others.
+    place = locate(corpus.repo_id, "dataset", [corpus.pattern("train")])
+    if place.built_in:
+        return SampleSource(name, "sample", corpus)
+    if place.folder is None:
+        return HubCorpus(name, place.origin, corpus)
+    found = {
+        split: files_matching(place.folder, corpus.pattern(split)) for split in corpus.num_rows
+    }
+    held = {split: tuple(files) for split, files in found.items() if files}
+    return FilesSource(name, place.origin, held)
 
 
 @dataclass(frozen=True)
@@ -49,11 +109,10 @@ class Source:
         that is damaged.
         """
         self._check(split, num_rows)
-        with quiet():
-            return self._load(split, streaming, num_rows)
+        return self._load(split, streaming, num_rows)
 
     def parts(self, split: str = "train", num_rows: int | None = None) -> Parts:
-        """The same rows as numbered parts, for streams that deal them. Raises as `load` does."""
+        """The same rows as numbered parts, for streams to divide. Raises as `load` does."""
         self._check(split, num_rows)
         return self._parts(split, num_rows)
 
@@ -62,17 +121,14 @@ class Source:
             raise ValueError(
                 f"{self.name} ({self.origin}) has no split {split!r}; it has {self.splits}"
             )
-        if num_rows is not None and (isinstance(num_rows, bool) or not isinstance(num_rows, int)):
-            raise TypeError(f"num_rows must be an integer, got {num_rows!r}")
-        if num_rows is not None and num_rows < 0:
-            raise ValueError(f"num_rows must be 0 or more, got {num_rows}")
+        if num_rows is not None:
+            check_count("num_rows", num_rows)
 
     def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
         raise NotImplementedError
 
-    def _parts(self, split: str, num_rows: int | None, files: tuple[Path, ...] = ()) -> Parts:
-        with quiet():
-            return StreamParts(self._load(split, True, num_rows), str(self), files)
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        return StreamParts(self._load(split, True, num_rows), str(self))
 
     def __str__(self) -> str:
         return f"{self.name} from {self.origin}"
@@ -80,6 +136,8 @@ class Source:
 
 @dataclass(frozen=True)
 class SampleSource(Source):
+    """The built-in sample, standing in for a corpus."""
+
     corpus: Corpus = field(repr=False)
 
     @property
@@ -113,134 +171,82 @@ class PythonDocs(Source):
 
 @dataclass(frozen=True)
 class FilesSource(Source):
-    files: tuple[Path, ...] = field(repr=False)
+    """Files on this machine, by split: the user's own, or a corpus in a mirror or the cache."""
 
-    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
-        return load_files(self.files, split, streaming, num_rows)
-
-    def _parts(self, split: str, num_rows: int | None) -> Parts:
-        if self.files[0].suffix.lower() == ".parquet":
-            return ParquetParts(self.files, num_rows)
-        return super()._parts(split, num_rows, self.files)
-
-
-@dataclass(frozen=True)
-class CorpusSource(Source):
-    """One of the labs' corpora as the hub has it: a few Parquet files a split."""
-
-    corpus: Corpus = field(repr=False)
-    place: Place = field(repr=False)
+    files: dict[str, tuple[Path, ...]] = field(repr=False)
 
     @property
     def splits(self) -> list[str]:
-        if self.place.folder is None:
-            return list(self.corpus.num_rows)
-        return [
-            s
-            for s in self.corpus.num_rows
-            if files_matching(self.place.folder, self.corpus.pattern(s))
-        ]
+        return list(self.files)
 
     def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
-        repo_id, pattern = self.corpus.repo_id, self.corpus.pattern(split)
-        if streaming and self.place.folder is None:
-            from datasets import load_dataset
-
-            files = f"hf://datasets/{repo_id}/{pattern}"
-            stream = explained(
-                str(self),
-                load_dataset,
-                "parquet",
-                data_files={split: files},
-                split=split,
-                streaming=True,
-            )
-            return first_rows(stream, num_rows)
-        folder = self.place.folder or fetch(repo_id, "dataset", [pattern])
-        return load_files(files_matching(folder, pattern), split, streaming, num_rows)
+        return load_files(self.files[split], split, streaming, num_rows)
 
     def _parts(self, split: str, num_rows: int | None) -> Parts:
-        if self.place.folder is None:
+        files = self.files[split]
+        if files[0].suffix.lower() == ".parquet":
+            return ParquetParts(files, num_rows)
+        return StreamParts(self._load(split, True, num_rows), str(self), files)
+
+
+class HubSource(Source):
+    """What `datasets` finds and reads: `_options` are those of its `load_dataset`."""
+
+    def _options(self, split: str) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
+        from datasets import load_dataset
+
+        options = {**self._options(split), "split": split, "streaming": streaming}
+        return first_rows(explained(str(self), load_dataset, **options), num_rows)
+
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        """Parquet is read without `datasets`, which would wait far longer for a hub that is cut."""
+        from datasets import load_dataset_builder
+
+        config = explained(str(self), load_dataset_builder, **self._options(split)).config
+        files = (config.data_files or {}).get(split, [])
+        is_parquet = files and all(file.endswith(".parquet") for file in files)
+        if not is_parquet or getattr(config, "filters", None):
             return super()._parts(split, num_rows)
-        return ParquetParts(files_matching(self.place.folder, self.corpus.pattern(split)), num_rows)
+        return ParquetParts([f if "://" in f else Path(f) for f in files], num_rows)
 
 
 @dataclass(frozen=True)
-class RepositorySource(Source):
-    """Any other data set of the hub: `datasets` finds its splits and reads them."""
+class HubCorpus(HubSource):
+    """One of the labs' corpora on the hub, a few Parquet files a split; whole, by the cache."""
 
-    repo_id: str
-    config: str | None
-    place: Place = field(repr=False)
+    corpus: Corpus = field(repr=False)
 
     @property
-    def _path(self) -> str:
-        return str(self.place.folder or self.repo_id)
+    def splits(self) -> list[str]:
+        return list(self.corpus.num_rows)
+
+    def _options(self, split: str) -> dict[str, Any]:
+        files = f"hf://datasets/{self.corpus.repo_id}/{self.corpus.pattern(split)}"
+        return {"path": "parquet", "data_files": {split: files}}
+
+    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
+        if streaming:
+            return super()._load(split, streaming, num_rows)
+        pattern = self.corpus.pattern(split)
+        folder = fetch(self.corpus.repo_id, "dataset", [pattern])  # which checks the digests
+        return load_files(files_matching(folder, pattern), split, streaming, num_rows)
+
+
+@dataclass(frozen=True)
+class RepositorySource(HubSource):
+    """Any other data set of the hub, or a folder laid out as one: what `load_dataset` takes."""
+
+    path: str = field(repr=False)
+    config: str | None
 
     @property
     def splits(self) -> list[str]:
         from datasets import get_dataset_split_names
 
-        return explained(str(self), get_dataset_split_names, self._path, self.config)
+        return explained(str(self), get_dataset_split_names, self.path, self.config)
 
-    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
-        from datasets import load_dataset
-
-        loaded = explained(
-            str(self), load_dataset, self._path, self.config, split=split, streaming=streaming
-        )
-        return first_rows(loaded, num_rows)
-
-
-_WIKITEXT_2 = {"train": 36_718, "validation": 3_760, "test": 4_358}
-_WIKITEXT_103 = {"train": 1_801_350, "validation": 3_760, "test": 4_358}
-_IMDB = {"train": 25_000, "test": 25_000}
-CORPORA = {
-    "wikitext-2": Corpus("Salesforce/wikitext", "wikitext-2-raw-v1", "articles", _WIKITEXT_2),
-    "wikitext-2-v1": Corpus("Salesforce/wikitext", "wikitext-2-v1", "articles", _WIKITEXT_2),
-    "wikitext-103": Corpus("Salesforce/wikitext", "wikitext-103-raw-v1", "articles", _WIKITEXT_103),
-    "imdb": Corpus("stanfordnlp/imdb", "plain_text", "reviews", _IMDB),
-}
-
-
-def open_source(name: str | Path | Sequence[str | Path], config: str | None = None) -> Source:
-    """Find documents: nothing is read yet.
-
-    `name` is `wikitext-2`, `wikitext-2-v1`, `wikitext-103`, `imdb`; an `owner/name` of the hub,
-    with its `config` if it has several; `python-docs`, the manual inside every Python; or the path
-    of a `.txt` (a line is a document), `.jsonl` or `.parquet` file, several, or a folder of them.
-
-    >>> open_source("python-docs").load("train").column_names
-    ['text']
-
-    Raises ValueError or FileNotFoundError naming what is unknown or missing and what there is.
-    """
-    if not isinstance(name, (str, Path, Sequence)) or not name:
-        raise TypeError(f"name a source, a path or a list of paths, got {name!r}")
-    if isinstance(name, str) and name in CORPORA:
-        corpus = CORPORA[name]
-        if config not in (None, corpus.config):
-            raise ValueError(
-                f"{name} is config {corpus.config!r} of {corpus.repo_id}, not {config!r}"
-            )
-        # The train split tells where the corpus is; a mirror need not hold the others.
-        place = locate(corpus.repo_id, "dataset", [corpus.pattern("train")])
-        if place.built_in:
-            return SampleSource(name, "sample", corpus)
-        return CorpusSource(name, place.origin, corpus, place)
-    if name == "python-docs":
-        return PythonDocs("python-docs", "python-docs")
-    if (
-        not isinstance(name, (str, Path))
-        or Path(name).suffix.lower() in BUILDERS
-        or Path(name).exists()
-    ):
-        paths = [name] if isinstance(name, (str, Path)) else list(name)
-        return FilesSource(str(name), "files", data_files([Path(path) for path in paths]))
-    if "/" not in str(name):
-        raise ValueError(
-            f"unknown source {name!r}; known are {', '.join(CORPORA)} and python-docs, any "
-            f"owner/name of the hub, and paths of {', '.join(BUILDERS)} files"
-        )
-    place = locate(str(name), "dataset", [])
-    return RepositorySource(name, place.origin, name, config, place)
+    def _options(self, split: str) -> dict[str, Any]:
+        return {"path": self.path, "name": self.config}

@@ -21,11 +21,11 @@ from llmpipe.arguments import check_choice, check_count
 from llmpipe.chunking.blocks import RollingBuffer
 from llmpipe.chunking.dataset import IGNORED
 from llmpipe.columns import slices, whole_text
-from llmpipe.filtering import QualityFilter
+from llmpipe.filtering import QualityFilter, judge
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.streaming.partition import Partition, Span
 from llmpipe.streaming.processor import Processor
-from llmpipe.streaming.reader import Window
+from llmpipe.streaming.reader import Reader, Window
 from llmpipe.streaming.resumable import Made, ResumableStream, StreamIterator
 from llmpipe.streaming.state import Place
 from llmpipe.streaming.workers import to_send
@@ -110,33 +110,33 @@ class BlockStream(ResumableStream):
 
     def _ledger(self, place: Place) -> Ledger:
         """What is done, the windows that are open, and blocks for all ids that did not end so."""
-        opened = [span for span in place.left if span.skip]
-        rows, ids = sum(span.rows for span in opened), sum(span.skip for span in opened)
-        has_separator = self.processor.separator is not None
-        separators = sum(span.documents for span in opened) if has_separator else 0
+        rows, ids, documents = (
+            sum(getattr(span, name) for span in place.left)
+            for name in ("rows", "skip", "documents")
+        )
         found = place.done + Ledger(
             Entry("filter", "documents", rows, remainder=rows),
-            *self._tokenized(0, ids, separators),
+            self._tokenized(ids, documents),
             Entry("chunk", "ids", added={"padding": 0}, dropped={"remainder": 0}),
         )
         in_blocks = found["tokenize", "ids"].num_out - found["chunk", "ids"].num_in
         return (found + Ledger(Entry("chunk", "ids", in_blocks, in_blocks))).check()
 
-    def _tokenized(self, documents: int, ids: int, separators: int) -> list[Entry]:
-        added = {"text": ids - separators, "separator": separators}
-        return [
-            Entry("tokenize", "documents", documents, documents),
-            Entry("tokenize", "ids", 0, ids, added=added),
-        ]
-
     def _judged(self, verdicts: np.ndarray, ids: int) -> Ledger:
         """What became of a window that is done: its rows, and the ids of those that were kept."""
-        rules, has_separator = self.processor.rules, self.processor.separator is not None
+        rules = self.processor.rules
         kept, *dropped = np.bincount(verdicts, minlength=len(rules) + 1).tolist()
         reasons = dict(zip(rules, dropped, strict=True))
         return Ledger(
             Entry("filter", "documents", len(verdicts), kept, dropped=reasons),
-            *self._tokenized(kept, ids, kept * has_separator),
+            Entry("tokenize", "documents", kept, kept),
+            self._tokenized(ids, kept),
+        )
+
+    def _tokenized(self, ids: int, documents: int) -> Entry:
+        separators = documents * (self.processor.separator is not None)
+        return Entry(
+            "tokenize", "ids", 0, ids, added={"text": ids - separators, "separator": separators}
         )
 
 
@@ -191,8 +191,8 @@ class BlockIterator(StreamIterator):
         """Blocks of shape (0 or more, block_size), slice of documents by slice."""
         processor = self.stream.processor
         rows_read = self._done["filter", "documents"].num_in
-        for window in processor.reader(self.partition, rows_read).windows(self._left):
-            verdicts, kept = processor.judge(window.columns[0])
+        for window in Reader(processor, self.partition, rows_read).windows(self._left):
+            verdicts, kept = judge(window.columns[0], processor.rules)
             opened = OpenWindow(window, verdicts, self._num_made)
             self._settle()
             self._open.append(opened)

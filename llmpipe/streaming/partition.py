@@ -153,7 +153,7 @@ class Partition:
         >>> Partition((9, 9, 9)).parts.tolist()
         [0, 1, 2]
         """
-        order = self._order(len(self.weights))
+        order = self.order(len(self.weights))
         if self.cycle_length == 1:
             return order
         section = (np.cumsum(self.weights) - self.weights) * self.cycle_length // sum(self.weights)
@@ -197,14 +197,6 @@ class Partition:
                 span = Span(part.stop_shard, span.stop_shard)
                 yield part, [*([] if span.is_empty else [span]), *spans[number:]]
 
-    def rows(self, part: int, window: int, num_rows: int) -> np.ndarray:
-        """The rows of one window in reading order, shape (num_rows,), counted within the window."""
-        return self._order(num_rows, part, window)
-
-    def batches(self, part: int, row: int, num_batches: int) -> np.ndarray:
-        """The order of the batches that are made of rows from this one on, shape (num_batches,)."""
-        return self._order(num_batches, part, row, 0)
-
     def shard_of(self, rows: np.ndarray) -> np.ndarray:
         """The virtual shard within its part of each row; rows are counted in the part's order.
 
@@ -213,7 +205,9 @@ class Partition:
         """
         return rows * STRIDE % PER_PART
 
-    def _order(self, length: int, *place: int) -> np.ndarray:
+    def order(self, length: int, *place: int) -> np.ndarray:
+        """The order of so many things at a place, shape (length,): of all parts, which have none,
+        of the rows at (part, window), of the batches made of rows from (part, row, 0) on."""
         if not self.shuffle:
             return np.arange(length)
         # A key ends in no 0, which PCG64 would not see.

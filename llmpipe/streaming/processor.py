@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from llmpipe.arguments import check_count
 from llmpipe.columns import Parts
-from llmpipe.filtering import QualityFilter, Rule, judge
+from llmpipe.filtering import QualityFilter, Rule
 from llmpipe.sources.parts import parts_of
-from llmpipe.streaming.partition import Partition
-from llmpipe.streaming.reader import Check, Reader
+
+Check = Callable[[Any, str, int], pa.ChunkedArray]  # of a column, its name, its first row's number
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,6 @@ class Processor:
         }
         rules = _rules(quality, next(iter(checks)))
         return cls(parts, checks, tokenizer, rules, separator, hint, fingerprint)
-
-    def reader(self, partition: Partition, rows_read: int) -> Reader:
-        return Reader(self.parts, partition, self.checks, rows_read, self.hint)
-
-    def judge(self, texts: pa.ChunkedArray) -> tuple[np.ndarray, pa.ChunkedArray]:
-        """As `llmpipe.filtering.judge`: a verdict on each text, and the texts that are kept."""
-        return judge(texts, self.rules)
 
     def encode(self, texts: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         """Ids of the documents in a row, each with its separator, and offsets (D + 1,)."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from llmpipe.columns import WINDOW_ROWS, Parts
+from llmpipe.columns import WINDOW_ROWS
 from llmpipe.sources.parts import NoColumnError
 from llmpipe.streaming.partition import PER_PART, Partition, Span
-
-Check = Callable[[Any, str, int], pa.ChunkedArray]  # of a column, its name, its first row's number
+from llmpipe.streaming.processor import Processor
 
 
 class SourceError(RuntimeError):
@@ -56,22 +54,14 @@ class Window:
 
 
 class Reader:
-    """Reads spans of `parts`; `checks` are the columns to read, each with what it must pass.
+    """Reads spans of a source's parts: the columns that the processor asks for, each checked.
 
-    For the words of errors: `rows_read` rows were read before, and `hint` says what to do where a
-    column is not there.
+    `rows_read` counts rows, those of earlier passes too, for the words of an error.
     """
 
-    def __init__(
-        self,
-        parts: Parts,
-        partition: Partition,
-        checks: Mapping[str, Check],
-        rows_read: int = 0,
-        hint: str = "",
-    ) -> None:
-        self.parts, self.partition, self.checks = parts, partition, checks
-        self.rows_read, self.hint = rows_read, hint
+    def __init__(self, processor: Processor, partition: Partition, rows_read: int = 0) -> None:
+        self.processor, self.partition, self.rows_read = processor, partition, rows_read
+        self.parts = processor.parts
 
     def windows(self, spans: list[Span]) -> Iterator[Window]:
         """The windows in which this consumer has rows, in reading order.
@@ -88,7 +78,7 @@ class Reader:
                 columns = self._checked(part, table, span.window * WINDOW_ROWS)
                 own = self._own(span, rows)
                 if self.partition.shuffle or not own.all():
-                    taken = pa.array(self.partition.rows(part, span.window, len(rows))[own])
+                    taken = pa.array(self.partition.order(len(rows), part, span.window)[own])
                     columns = [column.take(taken) for column in columns]
                 window = Window(span, later, part, rows[own], columns)
                 if is_due and window.digest != span.digest:
@@ -112,15 +102,20 @@ class Reader:
         return (shard >= first) & (shard < first + span.stop_shard - span.first_shard)
 
     def _tables(self, part: int, span: Span) -> Iterator[pa.Table]:
-        window = span.window
+        window, last = span.window, None
         try:
-            for table in self.parts.windows(part, window, *self.checks):
+            for table in self.parts.windows(part, window, *self.processor.checks):
+                if table.num_rows < WINDOW_ROWS:
+                    last = table  # given only once it is known that the part ends so, unbroken
+                    continue
                 yield table
                 window += 1
                 if window == span.stop_window:
                     return
+            if last is not None:
+                yield last
         except NoColumnError as error:
-            raise KeyError(f"{error.args[0]}{self.hint}") from None
+            raise KeyError(f"{error.args[0]}{self.processor.hint}") from None
         except Exception as error:  # a source of the user's own may raise anything
             raise SourceError(
                 f"part {part} of {self.parts.identity} cannot be read further, from its row "
@@ -132,6 +127,7 @@ class Reader:
 
     def _checked(self, part: int, table: pa.Table, first_row: int) -> list[pa.ChunkedArray]:
         try:
-            return [check(table[name], name, first_row) for name, check in self.checks.items()]
+            checks = self.processor.checks.items()
+            return [check(table[name], name, first_row) for name, check in checks]
         except (TypeError, ValueError) as error:
             raise type(error)(f"part {part} of {self.parts.identity}: {error}") from error

@@ -10,33 +10,57 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llmpipe.arguments import check_choice
 from llmpipe.metrics import resident_bytes
 
 logger = logging.getLogger(__name__)
 
-# One line of everything that tokenizers have been caught to differ on.
-PROBES = (
-    "",
-    " ",
-    "Hello world",
-    " The quick  brown\tfox\r\n\n jumps   over 13 lazy dogs , don't they ?  ",
-    "I'll we've THEY'RE can't 'tis 'S",
-    "naïve café Ångström ÆØÅ İstanbul straße ﬁne ½ ²",
-    "e\u0301 a\u0308 \u1e9b\u0323 \u212b",
-    "日本語のテキスト 中文字符 한국어 ไทย हिन्दी עברית العربية",
-    "👩‍👩‍👧 🇳🇴 🏽 e\u200d\u200b \u00a0\u2003\u3000 \ufeff",
-    "\x00\x01\x1c\x7f\x85\ufffd",
-    "x" * 150 + " " + "ab" * 200,
-    "http://a.b/c?d=e&f=%20 <br /> @-@ <unk> 3.14159 $1,000,000.00",
-    "[CLS] [SEP] [MASK] [PAD] [UNK] <|endoftext|> <s> </s>",
-    "....!!!???---___===   (((())))",
-)
+
+Encoded = tuple[np.ndarray, np.ndarray]
+
+
+class Backend:
+    """`encode` gives `(ids, offsets)`: document d has `ids[offsets[d]:offsets[d + 1]]`, uint32.
+
+    `special` is `add_special_tokens` of `transformers`.
+    """
+
+    name: str
+
+    def inexact_on(self, texts: pa.ChunkedArray) -> bool:
+        """Whether a column has text that must go to the reference instead."""
+        return False
+
+    def encode(self, texts: list[str], special: bool, parallel: bool | None) -> Encoded:
+        raise NotImplementedError
+
+
+class TransformersBackend(Backend):
+    """The reference: the `tokenizers` library, which the fast tokenizers of `transformers` wrap."""
+
+    name = "transformers"
+
+    def __init__(self, tokenizer_json: str) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        except Exception as error:  # the library raises nothing more specific
+            raise ValueError(f"tokenizers cannot load this tokenizer.json: {error}") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def encode(self, texts: list[str], special: bool, parallel: bool | None) -> Encoded:
+        rows = self._tokenizer.encode_batch_fast(texts, add_special_tokens=special)
+        rows = [np.array(row.ids, np.uint32) for row in rows]
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return np.concatenate([np.zeros(0, np.uint32), *rows]), offsets
 
 
 # Letters that Unicode 17 added: gigatoken 0.10 takes them for letters, tokenizers 0.23 does not.
@@ -64,49 +88,7 @@ def holds_young_letters(texts: pa.ChunkedArray) -> bool:
     return False
 
 
-class Backend(Protocol):
-    """`encode` gives `(ids, offsets)`: document d has `ids[offsets[d]:offsets[d + 1]]`, uint32.
-
-    `inexact_on` tells whether a column has text that must go to the reference instead.
-    """
-
-    name: str
-
-    def inexact_on(self, texts: pa.ChunkedArray) -> bool: ...
-
-    def encode(
-        self, texts: list[str], add_special_tokens: bool, parallel: bool | None
-    ) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-class TransformersBackend:
-    """The reference: the `tokenizers` library, which the fast tokenizers of `transformers` wrap."""
-
-    name = "transformers"
-
-    def inexact_on(self, texts: pa.ChunkedArray) -> bool:
-        return False
-
-    def __init__(self, tokenizer_json: str) -> None:
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        except Exception as error:  # the library raises nothing more specific
-            raise ValueError(f"tokenizers cannot load this tokenizer.json: {error}") from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-
-    def encode(
-        self, texts: list[str], add_special_tokens: bool, parallel: bool | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._tokenizer.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
-        rows = [np.array(row.ids, np.uint32) for row in rows]
-        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        return np.concatenate([np.zeros(0, np.uint32), *rows]), offsets
-
-
-class GigatokenBackend:
+class GigatokenBackend(Backend):
     """gigatoken. It cannot forget words, so past `max_growth_bytes` of growth it is made anew."""
 
     name = "gigatoken"
@@ -125,9 +107,7 @@ class GigatokenBackend:
         self._tokenizer = Tokenizer.from_json(self._json)
         return self._tokenizer
 
-    def encode(
-        self, texts: list[str], add_special_tokens: bool, parallel: bool | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, texts: list[str], special: bool, parallel: bool | None) -> Encoded:
         if not texts:
             return np.zeros(0, np.uint32), np.zeros(1, np.int64)
         before = resident_bytes()
@@ -143,7 +123,7 @@ class GigatokenBackend:
         return ids, offsets
 
 
-class NanotokenBackend:
+class NanotokenBackend(Backend):
     """nanotoken. It remembers a bounded number of words: here a quarter of its default."""
 
     name = "nanotoken"
@@ -155,15 +135,8 @@ class NanotokenBackend:
         nanotoken.set_cache_entries(self.cache_entries)
         self._tokenizer = nanotoken.Tokenizer.from_json(tokenizer_json)
 
-    def inexact_on(self, texts: pa.ChunkedArray) -> bool:
-        return False
-
-    def encode(
-        self, texts: list[str], add_special_tokens: bool, parallel: bool | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._tokenizer.encode_batch(
-            texts, add_special_tokens=add_special_tokens, parallel=parallel
-        )
+    def encode(self, texts: list[str], special: bool, parallel: bool | None) -> Encoded:
+        rows = self._tokenizer.encode_batch(texts, add_special_tokens=special, parallel=parallel)
         return rows.ids, rows.offsets
 
 
@@ -179,8 +152,8 @@ def choose_backend(tokenizer_json: str, model: str | None, wanted: str | None = 
     Without it, a fast backend that is absent or differs gives way to the reference, with a warning.
     """
     wanted = wanted or os.environ.get("LLMPIPE_TOKENIZER_BACKEND") or None
-    if wanted is not None and wanted not in BACKENDS:
-        raise ValueError(f"LLMPIPE_TOKENIZER_BACKEND must be one of {[*BACKENDS]}, got {wanted!r}")
+    if wanted is not None:
+        check_choice("LLMPIPE_TOKENIZER_BACKEND", wanted, BACKENDS)
     reference = TransformersBackend(tokenizer_json)
     name = wanted or FAST_FOR_MODEL.get(model, "transformers")
     if name == "transformers":
@@ -202,6 +175,25 @@ def choose_backend(tokenizer_json: str, model: str | None, wanted: str | None = 
         stacklevel=3,
     )
     return reference
+
+
+# One line of everything that tokenizers have been caught to differ on.
+PROBES = (
+    "",
+    " ",
+    "Hello world",
+    " The quick  brown\tfox\r\n\n jumps   over 13 lazy dogs , don't they ?  ",
+    "I'll we've THEY'RE can't 'tis 'S",
+    "naïve café Ångström ÆØÅ İstanbul straße ﬁne ½ ²",
+    "e\u0301 a\u0308 \u1e9b\u0323 \u212b",
+    "日本語のテキスト 中文字符 한국어 ไทย हिन्दी עברית العربية",
+    "👩‍👩‍👧 🇳🇴 🏽 e\u200d\u200b \u00a0\u2003\u3000 \ufeff",
+    "\x00\x01\x1c\x7f\x85\ufffd",
+    "x" * 150 + " " + "ab" * 200,
+    "http://a.b/c?d=e&f=%20 <br /> @-@ <unk> 3.14159 $1,000,000.00",
+    "[CLS] [SEP] [MASK] [PAD] [UNK] <|endoftext|> <s> </s>",
+    "....!!!???---___===   (((())))",
+)
 
 
 def first_difference(backend: Backend, reference: Backend) -> str | None:

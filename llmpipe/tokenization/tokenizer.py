@@ -1,96 +1,34 @@
-"""Text to token ids: one contract, a fast backend where one is exact, the reference otherwise."""
+"""Text to token ids: one contract, a fast backend where one is exact, the reference otherwise.
+
+Ids of many documents stand in one row, with offsets to tell the documents apart:
+
+    load_tokenizer("gpt2").encode(["Hello world", ""])    ids [15496, 995], offsets [0, 2, 2]
+
+A special token that is written in a document, such as `<|endoftext|>`, stays text.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from llmpipe.columns import text_column, to_strings
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.sources.hub import SAMPLE_STANDS_FOR, locate
 from llmpipe.tokenization.backends import BACKENDS, Backend, TransformersBackend, choose_backend
 
-
-def read_tokenizer_folder(folder: Path) -> tuple[dict, dict]:
-    """`tokenizer.json` and `tokenizer_config.json`, compared with the older files beside them."""
-    contents = _read_json(folder / "tokenizer.json")
-    config = _read_json(folder / "tokenizer_config.json")
-    if "auto_map" in config:
-        raise ValueError(
-            f"{folder / 'tokenizer_config.json'} asks to run code of its own (auto_map); "
-            "this is refused: use a tokenizer that needs none"
-        )
-    if not isinstance(contents.get("model"), dict) or "vocab" not in contents["model"]:
-        raise ValueError(f"{folder / 'tokenizer.json'} holds no model with a vocabulary")
-    contents["added_tokens"] = contents.get("added_tokens") or []
-    vocabulary, merges = vocabulary_of(contents), merges_of(contents)
-    older = {
-        "vocab.json": lambda text: json.loads(text) == vocabulary,
-        "vocab.txt": lambda text: (
-            text.rstrip("\n").split("\n") == sorted(vocabulary, key=vocabulary.get)
-        ),
-        "merges.txt": lambda text: (
-            [line for line in text.split("\n") if line and not line.startswith("#version")]
-            == merges
-        ),
-    }
-    for file_name, agrees in older.items():
-        path = folder / file_name
-        if path.exists() and not _agrees(path, agrees):
-            raise ValueError(
-                f"{path} does not agree with tokenizer.json beside it: one of them is damaged or "
-                f"another's; fetch both again, or delete {file_name}, which is not used"
-            )
-    return contents, config
-
-
-def _agrees(path: Path, agrees: Any) -> bool:
-    try:
-        return agrees(path.read_text(encoding="utf-8"))
-    except ValueError:  # cut within a character, or no JSON any more
-        return False
-
-
-def _read_json(path: Path) -> dict:
-    if not path.exists():
-        held = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else "nothing"
-        raise FileNotFoundError(f"{path} is missing; the folder holds {held}")
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; fetch it again") from error
-    if not isinstance(contents, dict):
-        raise ValueError(f"{path} holds a {type(contents).__name__}, not an object; fetch it again")
-    return contents
-
-
-def vocabulary_of(contents: dict) -> dict[str, int]:
-    vocabulary = contents["model"]["vocab"]
-    if isinstance(vocabulary, dict):
-        return vocabulary
-    return {token: index for index, (token, _) in enumerate(vocabulary)}  # Unigram: (token, score)
-
-
-def merges_of(contents: dict) -> list[str]:
-    merges = contents["model"].get("merges", [])
-    return [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
-
-
-def vocabulary_digest(contents: dict) -> str:
-    """sha256 of vocabulary by id and merges by rank: equal for files that differ only in form."""
-    vocabulary = sorted(vocabulary_of(contents).items(), key=lambda item: (item[1], item[0]))
-    canonical = json.dumps([vocabulary, merges_of(contents)], ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
 DOCUMENTS_PER_CALL = 4096  # bounds the Python strings alive at once
 PARALLEL_BYTES = 32 * 2**20
 
+SHORT_NAMES = {
+    "gpt2": "openai-community/gpt2",
+    "distilbert": "distilbert/distilbert-base-uncased",
+}
 # Vocabulary and merges of the labs' tokenizers, whichever files they came in.
 KNOWN_DIGESTS = {
     "openai-community/gpt2": "6b81dbd64442b650b767e6e6aa14045b56f3503a1341ba574de0ad9977262983",
@@ -98,10 +36,42 @@ KNOWN_DIGESTS = {
         "f511ff2a44f4d7976024ac2f6359a9c380da1db6d106492373c07edbbf5149fc"
     ),
 }
-SHORT_NAMES = {
-    "gpt2": "openai-community/gpt2",
-    "distilbert": "distilbert/distilbert-base-uncased",
+
+# `transformers` knows these by the tokenizer's class; the hub's tokenizer_config.json is silent.
+IMPLIED_TOKENS = {
+    KNOWN_DIGESTS["openai-community/gpt2"]: {"eos_token": "<|endoftext|>"},
+    KNOWN_DIGESTS["distilbert/distilbert-base-uncased"]: {"pad_token": "[PAD]"},
 }
+
+
+def load_tokenizer(name: str | Path, *, split_special_tokens: bool = True) -> Tokenizer:
+    """Load `gpt2`, `distilbert`, any `owner/name`, or a folder with a `tokenizer.json`.
+
+    Nobody who writes text can end a document: special tokens in it stay text.
+    `split_special_tokens=False` makes them the special ids, as `transformers` does by default.
+
+    Raises FileNotFoundError or ValueError naming the file that is missing or damaged. Code that a
+    tokenizer brings along (`auto_map`) is refused, never run.
+    """
+    if not isinstance(name, (str, Path)) or not str(name):
+        raise ValueError(f"name a tokenizer: {', '.join(SHORT_NAMES)}, owner/name or a folder")
+    if name not in SHORT_NAMES and Path(name).is_dir():
+        return Tokenizer(str(name), "files", Path(name).resolve(), split_special_tokens)
+    repo_id = SHORT_NAMES.get(name, str(name))
+    place = locate(repo_id, "model", ("tokenizer.json", "tokenizer_config.json"))
+    tokenizer = Tokenizer(name, place.origin, place.folder, split_special_tokens)
+    known = KNOWN_DIGESTS.get(repo_id)
+    if known is None or tokenizer.digest == known or place.origin == "sample":
+        return tokenizer
+    sample_contents, _ = read_tokenizer_folder(SAMPLE_STANDS_FOR[repo_id])
+    if tokenizer.digest == vocabulary_digest(sample_contents):
+        tokenizer.origin = "sample"  # a hub or mirror that serves the sample
+        return tokenizer
+    raise ValueError(
+        f"{place.folder / 'tokenizer.json'} is not the vocabulary of {repo_id} "
+        f"(digest {tokenizer.digest[:12]}, expected {known[:12]}): it is damaged or another's; "
+        "fetch it again"
+    )
 
 
 class Tokens(NamedTuple):
@@ -134,7 +104,7 @@ class Tokenizer:
     """What `load_tokenizer` gives. Can be pickled: a process that receives it skips the checks.
 
     `name`, `origin` (hub, hub cache, mirror, sample, files), `backend_name`, `vocab_size`,
-    `digest` (of vocabulary and merges), `control_ids` (token to id), `eos_token_id` and
+    `digest` (of vocabulary and merges), `special_ids` (special token to id), `eos_token_id` and
     `pad_token_id` (None where there is none).
     """
 
@@ -143,22 +113,39 @@ class Tokenizer:
         self.split_special_tokens = split_special_tokens
         contents, config = read_tokenizer_folder(self.folder)
         self.digest = vocabulary_digest(contents)
-        self.control_ids = {t["content"]: t["id"] for t in contents["added_tokens"]}
-        self.vocab_size = 1 + max([*vocabulary_of(contents).values(), *self.control_ids.values()])
-        self.eos_token_id = self._control_id(config.get("eos_token"))
-        self.pad_token_id = self._control_id(config.get("pad_token"))
+        added = contents["added_tokens"]
+        ids = {token["content"]: token["id"] for token in added}
+        self.special_ids = {t["content"]: t["id"] for t in added if t.get("special")}
+        self.vocab_size = 1 + max([*vocabulary_of(contents).values(), *ids.values()])
+        named = {**IMPLIED_TOKENS.get(self.digest, {}), **config}
+        self.eos_token_id = ids.get(_content(named.get("eos_token")))
+        self.pad_token_id = ids.get(_content(named.get("pad_token")))
         if split_special_tokens:
             # Without them in the list, `<|endoftext|>` in a document is text like any other.
-            contents["added_tokens"] = [t for t in contents["added_tokens"] if not t.get("special")]
+            contents["added_tokens"] = [t for t in added if not t.get("special")]
         self._json = json.dumps(contents, ensure_ascii=False)
-        self._backend: Backend | None = choose_backend(self._json, contents["model"].get("type"))
-        self.backend_name = self._backend.name
-        self._reference: Backend | None = None
-        self._decoder: Any = None
+        self.backend = choose_backend(self._json, contents["model"].get("type"))
+        self.backend_name = self.backend.name
 
-    def _control_id(self, token: Any) -> int | None:
-        token = token.get("content") if isinstance(token, dict) else token
-        return self.control_ids.get(token)
+    # Each is made anew where it is first needed in another process.
+
+    @cached_property
+    def backend(self) -> Backend:
+        return BACKENDS[self.backend_name](self._json)
+
+    @cached_property
+    def _reference(self) -> Backend:
+        return TransformersBackend(self._json)
+
+    @cached_property
+    def _decoder(self) -> Any:
+        from tokenizers import Tokenizer as Reference
+
+        return Reference.from_file(str(self.folder / "tokenizer.json"))
+
+    def __getstate__(self) -> dict:
+        made_anew = ("backend", "_reference", "_decoder")
+        return {key: value for key, value in vars(self).items() if key not in made_anew}
 
     def encode(
         self, texts: Any, *, add_special_tokens: bool = True, parallel: bool | None = None
@@ -170,9 +157,6 @@ class Tokenizer:
         `PARALLEL_BYTES` does not, since waking the threads costs more than they save, nor does a
         process that another one started, where the ranks share the cores already.
 
-        With GPT-2's, `encode(["Hello world", ""])` gives ids `[15496, 995]` and offsets
-        `[0, 2, 2]`.
-
         Raises TypeError or ValueError naming the row that is not text.
         """
         column = text_column(texts)
@@ -182,24 +166,21 @@ class Tokenizer:
         for start in range(0, len(column), DOCUMENTS_PER_CALL):
             documents = column.slice(start, DOCUMENTS_PER_CALL)
             strings = to_strings(documents, first_row=start)
-            backend = self._exact_for(documents)
-            part, offsets = backend.encode(strings, add_special_tokens, parallel)
+            inexact = self.backend.inexact_on(documents)
+            backend = self._reference if inexact else self.backend
+            some, offsets = backend.encode(strings, add_special_tokens, parallel)
             if len(offsets) != len(strings) + 1:
                 raise RuntimeError(
                     f"{backend.name}: {len(strings)} texts in, {len(offsets) - 1} out"
                 )
-            ids.append(part)
+            ids.append(some)
             lengths.append(np.diff(offsets))
         if len(ids) == 2:  # one call, nothing to join
             return Tokens(ids[1], np.asarray(offsets, np.int64))
         return Tokens(np.concatenate(ids), np.cumsum(np.concatenate(lengths)))
 
     def decode(self, ids: Any) -> str:
-        """The text of one row of ids, control tokens written out."""
-        from tokenizers import Tokenizer as Reference
-
-        if self._decoder is None:
-            self._decoder = Reference.from_file(str(self.folder / "tokenizer.json"))
+        """The text of one row of ids, special tokens written out."""
         return self._decoder.decode(np.asarray(ids).tolist(), skip_special_tokens=False)
 
     @property
@@ -216,53 +197,54 @@ class Tokenizer:
             self.folder, split_special_tokens=self.split_special_tokens
         )
 
-    @property
-    def backend(self) -> Backend:
-        if self._backend is None:
-            self._backend = BACKENDS[self.backend_name](self._json)
-        return self._backend
-
-    def _exact_for(self, documents: pa.ChunkedArray) -> Backend:
-        """The backend, or the reference if one of the documents has text the backend gets wrong."""
-        if not self.backend.inexact_on(documents):
-            return self.backend
-        if self._reference is None:
-            self._reference = TransformersBackend(self._json)
-        return self._reference
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_backend": None, "_reference": None, "_decoder": None}
-
     def __repr__(self) -> str:
         return f"Tokenizer({self.name!r}, origin={self.origin!r}, backend={self.backend_name!r})"
 
 
-def load_tokenizer(name: str | Path, *, split_special_tokens: bool = True) -> Tokenizer:
-    """Load `gpt2`, `distilbert`, any `owner/name`, or a folder with a `tokenizer.json`.
+def _content(token: Any) -> Any:
+    """`"[PAD]"` of `"[PAD]"` or `{"content": "[PAD]", ...}`: a config may say either."""
+    return token.get("content") if isinstance(token, dict) else token
 
-    A control token written in a document, such as `<|endoftext|>`, stays text, so that nobody who
-    writes text can end a document; `split_special_tokens=False` makes it the control id, as
-    `transformers` does by default.
 
-    Raises FileNotFoundError or ValueError naming the file that is missing or damaged. Code that a
-    tokenizer brings along (`auto_map`) is refused, never run.
-    """
-    if not isinstance(name, (str, Path)) or not str(name):
-        raise ValueError(f"name a tokenizer: {', '.join(SHORT_NAMES)}, owner/name or a folder")
-    if name not in SHORT_NAMES and Path(name).is_dir():
-        return Tokenizer(str(name), "files", Path(name).resolve(), split_special_tokens)
-    repo_id = SHORT_NAMES.get(name, str(name))
-    place = locate(repo_id, "model", ("tokenizer.json", "tokenizer_config.json"))
-    tokenizer = Tokenizer(name, place.origin, place.folder, split_special_tokens)
-    known = KNOWN_DIGESTS.get(repo_id)
-    if known is None or tokenizer.digest == known or place.origin == "sample":
-        return tokenizer
-    sample_contents, _ = read_tokenizer_folder(SAMPLE_STANDS_FOR[repo_id])
-    if tokenizer.digest == vocabulary_digest(sample_contents):
-        tokenizer.origin = "sample"  # a hub or mirror that serves the sample
-        return tokenizer
-    raise ValueError(
-        f"{place.folder / 'tokenizer.json'} is not the vocabulary of {repo_id} "
-        f"(digest {tokenizer.digest[:12]}, expected {known[:12]}): it is damaged or another's; "
-        "fetch it again"
-    )
+def read_tokenizer_folder(folder: Path) -> tuple[dict, dict]:
+    """The contents of `tokenizer.json` and `tokenizer_config.json`."""
+    contents = _read_json(folder / "tokenizer.json")
+    config = _read_json(folder / "tokenizer_config.json")
+    if "auto_map" in config:
+        raise ValueError(
+            f"{folder / 'tokenizer_config.json'} asks to run code of its own (auto_map); "
+            "this is refused: use a tokenizer that needs none"
+        )
+    if not isinstance(contents.get("model"), dict) or "vocab" not in contents["model"]:
+        raise ValueError(f"{folder / 'tokenizer.json'} holds no model with a vocabulary")
+    contents["added_tokens"] = contents.get("added_tokens") or []
+    return contents, config
+
+
+def _read_json(path: Path) -> dict:
+    if not path.exists():
+        held = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else "nothing"
+        raise FileNotFoundError(f"{path} is missing; the folder holds {held}")
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; fetch it again") from error
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path} holds a {type(contents).__name__}, not an object; fetch it again")
+    return contents
+
+
+def vocabulary_of(contents: dict) -> dict[str, int]:
+    vocabulary = contents["model"]["vocab"]
+    if isinstance(vocabulary, dict):
+        return vocabulary
+    return {token: index for index, (token, _) in enumerate(vocabulary)}  # Unigram: (token, score)
+
+
+def vocabulary_digest(contents: dict) -> str:
+    """sha256 of vocabulary by id and merges by rank: equal for files that differ only in form."""
+    vocabulary = sorted(vocabulary_of(contents).items(), key=lambda item: (item[1], item[0]))
+    merges = contents["model"].get("merges", [])
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    canonical = json.dumps([vocabulary, merges], ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

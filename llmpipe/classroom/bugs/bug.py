@@ -21,7 +21,6 @@ class Bug:
     """
 
     name: str
-    lab: str
     story: str
     invariant: str
     thread: str

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from llmpipe.arguments import check_count
 from llmpipe.chunking.blocks import RollingBuffer, chunk
 from llmpipe.classroom.bugs.bug import Bug
 from llmpipe.ledger import Entry, Ledger
@@ -30,14 +31,15 @@ def group(
     >>> group([[1, 2, 3], [4, 5], [6]], block_size=3, batch_size=2)[0].tolist()
     [[1, 2, 3], [4, 5, 6]]
 
-    Raises ValueError if `batch_size` is less than 1, and what `chunk` raises.
+    Raises what `check_count` and `chunk` raise.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+    check_count("batch_size", batch_size, 1)
     none = np.zeros(0, np.uint32)
     batches = [
-        np.concatenate([none, *(np.asarray(ids, np.uint32) for ids in documents[start:stop])])
-        for start, stop in _bounds(len(documents), batch_size)
+        np.concatenate(
+            [none, *documents[start : start + batch_size]], dtype=np.uint32, casting="unsafe"
+        )
+        for start in range(0, len(documents), batch_size)
     ]
     buffer = RollingBuffer(block_size)
     if not broken:
@@ -48,10 +50,6 @@ def group(
     lost = sum(part.remainder.size for part in cut)
     entry = Entry("chunk", "ids", blocks.size + lost, blocks.size, dropped={REMAINDER_LOST: lost})
     return blocks, Ledger(entry)
-
-
-def _bounds(length: int, step: int) -> list[tuple[int, int]]:
-    return [(start, min(start + step, length)) for start in range(0, length, step)]
 
 
 def ids_lost(
@@ -81,18 +79,18 @@ def _batching_matters(broken: bool) -> str | None:
     return None
 
 
-def join(lists: Sequence[list[int]], *, broken: bool = False) -> list[int]:
+def join(
+    lists: Sequence[list[int]], start: list[int] | None = None, *, broken: bool = False
+) -> list[int]:
     """One list of all the ids in `lists`. Broken, by `sum(lists, [])`: the same, but slower.
 
-    `sum` makes a new list at every step and copies into it all that it has so far.
+    `sum` makes a new list at every step and copies into it all that it has so far. `start` is an
+    empty list to begin with, if not a new one.
 
     >>> join([[1, 2], [3]]), join([[1, 2], [3]], broken=True)
     ([1, 2, 3], [1, 2, 3])
     """
-    return _join(lists, [], broken)
-
-
-def _join(lists: Sequence[list[int]], joined: list[int], broken: bool) -> list[int]:
+    joined = [] if start is None else start
     if broken:
         return sum(lists, joined)
     for ids in lists:
@@ -122,7 +120,7 @@ def ids_copied(lists: Sequence[list[int]], *, broken: bool = True) -> int:
     >>> ids_copied([[7]] * 4), ids_copied([[7]] * 4, broken=False)
     (10, 4)
     """
-    return _join(lists, _CountedList(), broken).copied
+    return join(lists, _CountedList(), broken=broken).copied
 
 
 def join_seconds(
@@ -155,7 +153,6 @@ def _work_outgrows_ids(broken: bool) -> str | None:
 BUGS = (
     Bug(
         name="remainder_lost",
-        lab="lab1",
         story="Grouping inside dataset.map(batched=True) sees one batch of 1,000 documents at a "
         "time, and what does not fill a block at its end is dropped (or, in the thread, passed on "
         "as a block too short for the model).",
@@ -166,7 +163,6 @@ BUGS = (
     ),
     Bug(
         name="quadratic_join",
-        lab="lab1",
         story="sum(lists, []) joins lists in time that grows with the square of their number: "
         "each step copies all that came before it.",
         invariant="Twice the documents are twice the work: every id is copied once.",

@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llmpipe.arguments import check_block_size
+from llmpipe.arguments import check_count
 from llmpipe.classroom.bugs.bug import Bug
+
+BLOCK_SIZE = 4
+DOCUMENTS = ((0, 1, 2, 3, 4), (5, 6), (7, 8, 9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19))
 
 
 class ResumableBlocks:
     """Blocks of `block_size` ids, cut from documents of any lengths; resumable after every block.
 
-    Iterating goes on from where the stream stands, and a last portion that fills no block stays in
-    `buffer`.
+    Iterating continues where the stream stands; ids that fill no last block stay in `buffer`.
 
     >>> stream = ResumableBlocks([[0, 1], [2, 3, 4, 5]], block_size=3)
     >>> next(iter(stream)), stream.state_dict()
@@ -26,7 +28,7 @@ class ResumableBlocks:
     """
 
     def __init__(self, documents: Sequence[Sequence[int]], block_size: int) -> None:
-        check_block_size(block_size)
+        check_count("block_size", block_size, 1)
         self.documents, self.block_size = documents, block_size
         self.next_document = 0
         self.buffer: list[int] = []
@@ -57,18 +59,11 @@ class ResumableBlocks:
 
 
 class AliasedState(ResumableBlocks):
-    """Broken: its state holds the buffer itself, which every block that comes after changes."""
-
     def state_dict(self) -> dict:
         return {"next_document": self.next_document, "buffer": self.buffer}
 
 
 class EmitBeforeRefill(ResumableBlocks):
-    """Broken: it takes a document, yields a block, and only then puts the document into its buffer.
-
-    Uninterrupted, it gives the same blocks as the others.
-    """
-
     def __iter__(self) -> Iterator[list[int]]:
         while self.next_document < len(self.documents):
             ids = self.take_document()
@@ -80,20 +75,10 @@ class EmitBeforeRefill(ResumableBlocks):
             yield self.cut_block()
 
 
-BLOCK_SIZE = 4
-DOCUMENTS = (
-    (0, 1, 2, 3, 4),
-    (5, 6),
-    (7, 8, 9, 10, 11, 12),
-    (13, 14, 15, 16),
-    (17, 18, 19),
-)
-
-
 def aliased_state(
     documents: Sequence[Sequence[int]], block_size: int, *, broken: bool = False
 ) -> ResumableBlocks:
-    """A stream of blocks. Broken, its state holds the buffer itself, which goes on changing.
+    """A stream of blocks. Broken, its state holds the buffer itself, which every block changes.
 
     >>> stream = aliased_state(DOCUMENTS, 4, broken=True)
     >>> blocks = iter(stream)
@@ -111,6 +96,8 @@ def emit_before_refill(
     documents: Sequence[Sequence[int]], block_size: int, *, broken: bool = False
 ) -> ResumableBlocks:
     """A stream of blocks. Broken, it takes a document, yields a block, and only then refills.
+
+    Uninterrupted, it gives the same blocks as the others.
 
     >>> for broken in (True, False):
     ...     stream = emit_before_refill(DOCUMENTS, 4, broken=broken)
@@ -138,7 +125,7 @@ def resumed_after(
     documents: Sequence[Sequence[int]] = DOCUMENTS,
     block_size: int = BLOCK_SIZE,
 ) -> Suffixes:
-    """Take a state after `num_blocks` blocks, go on to the end, then resume a new stream from it.
+    """Take a state after `num_blocks` blocks, read to the end, then resume a new stream from it.
 
     Unless told, on the ids 0 to 19 in documents of 5, 2, 6, 4 and 3, which are five blocks of 4.
 
@@ -157,8 +144,7 @@ def resumed_after(
     if not 0 <= num_blocks <= all_blocks:
         raise ValueError(f"num_blocks must be in [0, {all_blocks}], got {num_blocks}")
     blocks = iter(stream)
-    for _ in islice(blocks, num_blocks):
-        pass
+    list(islice(blocks, num_blocks))
     state = stream.state_dict()
     due = list(blocks)
     new_stream.load_state_dict(state)
@@ -219,7 +205,6 @@ def _workers_matter(broken: bool) -> str | None:
 BUGS = (
     Bug(
         name="aliased_state",
-        lab="lab2",
         story="A state that holds the buffer itself and not a copy is changed by every block that "
         "comes after it (in the thread, while it waits in a prefetching queue): resumed from it, a "
         "stream loses ids or gives them out of place.",
@@ -230,10 +215,9 @@ BUGS = (
     ),
     Bug(
         name="emit_before_refill",
-        lab="lab2",
         story="A generator that takes a document, yields a block and only then puts the document "
         "into its buffer keeps it, at the yield, in a local variable that no state sees: resumed, "
-        "the stream goes on without that document.",
+        "the stream continues without that document.",
         invariant="Resumed after any block, a stream gives the very blocks that were still due.",
         thread="https://github.com/pytorch/torchtitan/pull/3008",
         switch=emit_before_refill,
@@ -241,7 +225,6 @@ BUGS = (
     ),
     Bug(
         name="every_worker_reads_all",
-        lab="lab2",
         story="A DataLoader copies an iterable data set into each of its workers, and a copy that "
         "does not ask which worker it is in reads every row (in the thread, of streamed CSV "
         "files): n workers give each row n times.",

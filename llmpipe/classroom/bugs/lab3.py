@@ -1,27 +1,50 @@
-"""The bugs of Lab 3: ranks that read the same, ranks without rows, ranks that wait for ever."""
+"""The bugs of Lab 3: ranks that read the same, ranks without rows, ranks that wait for ever.
+
+What a rank runs stands here too: a function of a notebook cannot be sent to another process.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from llmpipe.arguments import check_count
 from llmpipe.classroom.bugs.bug import Bug
-from llmpipe.classroom.bugs.jobs import (
-    MEET_S,
-    PRELOAD,
-    RankEnd,
-    batches_to_train,
-    read_documents,
-    take_steps,
-    world_of,
-)
 from llmpipe.launching.launch import run_ranks
-from llmpipe.sharding.world import round_robin
+from llmpipe.sharding.world import World, round_robin
 
+PRELOAD = ("torch",)  # imported once, by the fork server: a rank for itself takes seconds for it
+MEET_S = 60.0  # how long ranks wait for one another to start and to end
 WAIT_S = 2.0  # after which the lab's ranks give up; those of a cluster wait for half an hour
+
+
+def world_of(variables: Mapping[str, str], *, broken: bool = False) -> World:
+    """A process's place among all, from what its launcher put into the environment.
+
+    Broken, its rank is taken from LOCAL_RANK, which counts anew on every machine.
+
+    >>> second_machine = {"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
+    >>> world_of(second_machine).rank, world_of(second_machine, broken=True).rank
+    (1, 0)
+
+    Raises KeyError if a variable is missing, and what `World` raises.
+    """
+    rank = int(variables["LOCAL_RANK" if broken else "RANK"])
+    return World(rank, int(variables["WORLD_SIZE"]))
+
+
+def read_documents(world: World, send: Callable, num_documents: int, broken: bool) -> list[int]:
+    """The numbers of the documents that a rank reads, launched as if alone on its machine."""
+    launched = {"RANK": world.rank, "LOCAL_RANK": 0, "WORLD_SIZE": world.world_size}
+    place = world_of({name: str(value) for name, value in launched.items()}, broken=broken)
+    return list(round_robin(num_documents, place.rank, place.world_size))
 
 
 def documents_read(num_documents: int, world_size: int = 4, *, broken: bool = True) -> np.ndarray:
@@ -35,10 +58,9 @@ def documents_read(num_documents: int, world_size: int = 4, *, broken: bool = Tr
     >>> documents_read(4, world_size=2, broken=False).tolist()
     [[1, 0], [0, 1], [1, 0], [0, 1]]
 
-    Raises ValueError if `num_documents` is negative, and what `run_ranks` raises.
+    Raises what `check_count` and `run_ranks` raise.
     """
-    if num_documents < 0:
-        raise ValueError(f"num_documents must be 0 or more, got {num_documents}")
+    check_count("num_documents", num_documents)
     shares = run_ranks(read_documents, world_size, num_documents, broken, preload=PRELOAD)
     counts = [np.bincount(np.array(share, np.int64), minlength=num_documents) for share in shares]
     return np.stack(counts, axis=1)
@@ -60,7 +82,7 @@ def rows_kept(
 ) -> np.ndarray:
     """The numbers of the rows that a rank keeps, (num_kept,), of files that hold so many rows.
 
-    Rows are dealt round-robin. Broken, whole files are: rank r has files r, r + world_size, ...
+    Distributed are rows, round-robin; broken, whole files: rank r has files r, r + world_size, ...
 
     >>> [rows_kept([2, 3], rank, 3).tolist() for rank in range(3)]
     [[0, 3], [1, 4], [2]]
@@ -92,7 +114,7 @@ def rows_by_rank(
 ) -> RowsByRank:
     """What the ranks do with files of so many rows, which can only be read whole.
 
-    Dealing rows leaves no rank idle; its price is that every rank reads all, and keeps a part.
+    Divided by rows, no rank is idle; the price is that every rank reads all, and keeps a part.
 
     >>> rows_by_rank([6, 6], world_size=3)
     RowsByRank(read=array([6, 6, 0]), kept=array([6, 6, 0]))
@@ -101,9 +123,8 @@ def rows_by_rank(
 
     Raises what `rows_kept` raises.
     """
-    kept = np.array(
-        [rows_kept(shard_sizes, r, world_size, broken=broken).size for r in range(world_size)]
-    )
+    ranks = range(world_size)
+    kept = np.array([rows_kept(shard_sizes, r, world_size, broken=broken).size for r in ranks])
     return RowsByRank(kept.copy() if broken else np.full(world_size, sum(shard_sizes)), kept)
 
 
@@ -116,6 +137,74 @@ def _files_matter(broken: bool) -> str | None:
         f"{sum(shard_sizes)} rows in {len(shard_sizes)} files for {world_size} ranks: "
         f"{(kept == 0).sum()} of them has nothing to do, others have {kept.max()} rows"
     )
+
+
+def batches_to_train(
+    batches: Iterable, everyone_has: Callable[[bool], bool], *, broken: bool = False
+) -> Iterator:
+    """The batches that a rank takes steps on, one a step.
+
+    Before each step the ranks ask one another, with `everyone_has`, whether all of them have a
+    batch, and stop together where one has none. Broken, nobody asks: a rank reads to its own end.
+
+    >>> list(batches_to_train("abc", lambda have: False, broken=True))
+    ['a', 'b', 'c']
+    >>> list(batches_to_train("abc", lambda have: False))
+    []
+    """
+    end = object()
+    own = iter(batches)
+    while True:
+        have = (batch := next(own, end)) is not end
+        if not (have if broken else everyone_has(have)):
+            return
+        yield batch
+
+
+class RankEnd(NamedTuple):
+    """How a rank ended: steps done, batches that were left, and "done" or where it waited."""
+
+    num_steps: int
+    num_left: int
+    how: str
+
+
+def take_steps(
+    world: World, send: Callable, folder: str, num_batches: list[int], wait_s: float, broken: bool
+) -> RankEnd:
+    """Train on this rank's batches: a step ends with a sum over all ranks, as of gradients.
+
+    The sum is `all_reduce` of torch.distributed; a rank gives up after waiting `wait_s` seconds.
+    The ranks meet through a file in `folder`.
+    """
+    import torch
+    import torch.distributed as dist
+
+    # By default they speak to the address of the host's name, which not every machine has.
+    for _, name in socket.if_nameindex():
+        if name in ("lo", "lo0"):
+            os.environ["GLOO_SOCKET_IFNAME"] = name
+    store = dist.FileStore(str(Path(folder, "ranks")), world.world_size)
+    place = {"store": store, "rank": world.rank, "world_size": world.world_size}
+    dist.init_process_group("gloo", timeout=timedelta(seconds=MEET_S), **place)
+    group = dist.new_group(timeout=timedelta(seconds=wait_s))
+
+    def everyone_has(have: bool) -> bool:
+        dist.all_reduce(answer := torch.tensor(int(have)), dist.ReduceOp.MIN, group)
+        return bool(answer)
+
+    num_steps, how = 0, "done"
+    try:
+        for _ in batches_to_train(range(num_batches[world.rank]), everyone_has, broken=broken):
+            dist.all_reduce(torch.ones(1), group=group)
+            num_steps += 1
+    except RuntimeError:  # the time is up, or another rank that waited has closed the connection
+        how = f"waited in vain at step {num_steps + 1}"
+    # A rank that left would close its connections, which ends the others' waiting. On a cluster
+    # it stays, to evaluate or to save, and they wait until the time is up.
+    dist.barrier()
+    dist.destroy_process_group()
+    return RankEnd(num_steps, num_batches[world.rank] - num_steps, how)
 
 
 def steps_by_rank(
@@ -138,15 +227,8 @@ def steps_by_rank(
             f"num_batches must be 0 or more for each rank, at least one, got {list(num_batches)}"
         )
     with tempfile.TemporaryDirectory() as folder:
-        return run_ranks(
-            take_steps,
-            len(num_batches),
-            folder,
-            list(num_batches),
-            wait_s if broken else MEET_S,
-            broken,
-            preload=PRELOAD,
-        )
+        arguments = (folder, list(num_batches), wait_s if broken else MEET_S, broken)
+        return run_ranks(take_steps, len(num_batches), *arguments, preload=PRELOAD)
 
 
 def _lengths_matter(broken: bool) -> str | None:
@@ -164,10 +246,9 @@ def _lengths_matter(broken: bool) -> str | None:
 BUGS = (
     Bug(
         name="same_shard",
-        lab="lab3",
-        story="LOCAL_RANK counts the processes of one machine: dealt by it instead of by RANK, the "
-        "same shard goes to every machine, and the others to nobody; on one machine the two are "
-        "equal, so it is not seen there.",
+        story="LOCAL_RANK counts the processes of one machine: divided by it instead of by RANK, "
+        "the same shard goes to every machine, and the others to nobody; on one machine the two "
+        "are equal, so it is not seen there.",
         invariant="Every document is read once, by one rank.",
         thread="https://github.com/vllm-project/speculators/pull/619",
         switch=world_of,
@@ -175,8 +256,7 @@ BUGS = (
     ),
     Bug(
         name="more_ranks_than_shards",
-        lab="lab3",
-        story="Dealing whole files leaves the ranks above the number of files without a row (in "
+        story="Distributing whole files leaves the ranks above their number without a row (in "
         "the thread, one file and several processes: those that have rows then wait for ever for "
         "those that have none).",
         invariant="No two ranks differ by more than one row, however the rows lie in files.",
@@ -186,7 +266,6 @@ BUGS = (
     ),
     Bug(
         name="unequal_ranks",
-        lab="lab3",
         story="Each step of training ends with a sum over all ranks; where a filter leaves one "
         "rank a batch more than another, its last sum waits for a rank that has gone, for ever or "
         "until a time-out.",

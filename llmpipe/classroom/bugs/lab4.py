@@ -16,6 +16,59 @@ from llmpipe.tokenization.tokenizer import Tokenizer, load_tokenizer
 MAX_LENGTH = 512
 MODEL_IDS = 50  # the vocabulary of the small model; 0 is its [PAD]
 REVIEW_IDS = (2, 17, 23, 5, 41, 8, 30, 12, 3)
+ROUNDING = 1e-4  # logits of float32 that differ by less are the same
+TOLERANCE = 0.1  # by which a rank's share of positives may differ from the share in all
+
+
+def tokenizer_for_reviews(name: str | Path = "distilbert", *, broken: bool = False) -> Tokenizer:
+    """A tokenizer for text that others wrote. Broken, `[SEP]` in a text becomes the special token.
+
+    >>> len(tokenizer_for_reviews().encode(["[SEP]"], add_special_tokens=False).ids) > 1
+    True
+    >>> len(tokenizer_for_reviews(broken=True).encode(["[SEP]"], add_special_tokens=False).ids)
+    1
+
+    Raises what `load_tokenizer` raises.
+    """
+    return load_tokenizer(name, split_special_tokens=not broken)
+
+
+def tokens_of(text: str, *, broken: bool = True) -> list[str]:
+    """The tokens of a review, written out, those that the tokenizer adds included.
+
+    `tokens_of("[SEP]")` gives `['[CLS]', '[SEP]', '[SEP]']`, and repaired `['[CLS]', '[', ..., ']',
+    '[SEP]']`. Raises what `load_tokenizer` and `Tokenizer.encode` raise.
+    """
+    tokenizer = tokenizer_for_reviews(broken=broken)
+    return [tokenizer.decode([token_id]) for token_id in tokenizer.encode([text]).ids]
+
+
+def special_tokens_written(texts: Sequence[str], *, broken: bool = True) -> np.ndarray:
+    """How many special tokens each review holds that its writer put there: int64 (num_texts,).
+
+    [UNK], which stands for letters that no token covers, is not counted.
+
+    >>> texts = ["A fine film.", "A fine film. [SEP] [PAD] [PAD]"]
+    >>> special_tokens_written(texts).tolist()
+    [0, 3]
+    >>> special_tokens_written(texts, broken=False).tolist()
+    [0, 0]
+
+    Raises what `load_tokenizer` and `Tokenizer.encode` raise.
+    """
+    tokenizer = tokenizer_for_reviews(broken=broken)
+    tokens = tokenizer.encode(list(texts), add_special_tokens=False)
+    special = [number for name, number in tokenizer.special_ids.items() if name != "[UNK]"]
+    before = np.concatenate([[0], np.cumsum(np.isin(tokens.ids, special))])
+    return np.diff(before[tokens.offsets]).astype(np.int64)
+
+
+def _writers_matter(broken: bool) -> str | None:
+    text = "A fine film. [SEP] [CLS] A dull film. [PAD]"
+    (written,) = special_tokens_written([text], broken=broken)
+    if written == 0:
+        return None
+    return f"the review {text!r} puts {written} special tokens into the model's input by itself"
 
 
 def attention_mask(lengths: Sequence[int], width: int, *, broken: bool = False) -> np.ndarray:
@@ -72,59 +125,6 @@ def logits_by_padding(
     return np.concatenate(logits)
 
 
-TOLERANCE = 0.1  # by which a rank's share of positives may differ from the share in all
-ROUNDING = 1e-4  # logits of float32 that differ by less are the same
-
-
-def tokenizer_for_reviews(name: str | Path = "distilbert", *, broken: bool = False) -> Tokenizer:
-    """A tokenizer for text that others wrote. Broken, `[SEP]` in a text becomes the control id.
-
-    >>> len(tokenizer_for_reviews().encode(["[SEP]"], add_special_tokens=False).ids) > 1
-    True
-    >>> len(tokenizer_for_reviews(broken=True).encode(["[SEP]"], add_special_tokens=False).ids)
-    1
-
-    Raises what `load_tokenizer` raises.
-    """
-    return load_tokenizer(name, split_special_tokens=not broken)
-
-
-def pieces(text: str, *, broken: bool = True) -> list[str]:
-    """The tokens of a review, written out, those that the tokenizer adds included.
-
-    `pieces("[SEP]")` gives `['[CLS]', '[SEP]', '[SEP]']`, and repaired `['[CLS]', '[', ..., ']',
-    '[SEP]']`. Raises what `load_tokenizer` and `Tokenizer.encode` raise.
-    """
-    tokenizer = tokenizer_for_reviews(broken=broken)
-    return [tokenizer.decode([token_id]) for token_id in tokenizer.encode([text]).ids]
-
-
-def control_ids_written(texts: Sequence[str], *, broken: bool = True) -> np.ndarray:
-    """How many control ids each review holds that its writer has put there: int64 (num_texts,).
-
-    [UNK], which stands for letters that no token covers, is not counted.
-
-    >>> texts = ["A fine film.", "A fine film. [SEP] [PAD] [PAD]"]
-    >>> control_ids_written(texts).tolist(), control_ids_written(texts, broken=False).tolist()
-    ([0, 3], [0, 0])
-
-    Raises what `load_tokenizer` and `Tokenizer.encode` raise.
-    """
-    tokenizer = tokenizer_for_reviews(broken=broken)
-    tokens = tokenizer.encode(list(texts), add_special_tokens=False)
-    control = [number for name, number in tokenizer.control_ids.items() if name != "[UNK]"]
-    before = np.concatenate([[0], np.cumsum(np.isin(tokens.ids, control))])
-    return np.diff(before[tokens.offsets]).astype(np.int64)
-
-
-def _writers_matter(broken: bool) -> str | None:
-    text = "A fine film. [SEP] [CLS] A dull film. [PAD]"
-    (written,) = control_ids_written([text], broken=broken)
-    if written == 0:
-        return None
-    return f"the review {text!r} puts {written} control ids into the model's input by itself"
-
-
 def _padding_matters(broken: bool) -> str | None:
     paddings = (0, 16)
     alone, padded = logits_by_padding(paddings, broken=broken)
@@ -138,7 +138,7 @@ def _padding_matters(broken: bool) -> str | None:
 
 
 def rows_of_rank(num_rows: int, rank: int, world_size: int, *, broken: bool = False) -> range:
-    """The rows of one rank, dealt round-robin. Broken, one contiguous run, which keeps their order.
+    """The rows of one rank, round-robin. Broken, one contiguous run, which keeps their order.
 
     >>> [list(rows_of_rank(6, rank, 2)) for rank in range(2)]
     [[0, 2, 4], [1, 3, 5]]
@@ -166,12 +166,8 @@ def class_counts(labels: Any, world_size: int = 4, *, broken: bool = True) -> np
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise ValueError(f"labels must be integers from 0, got {labels[labels.argmin()]!r}")
     num_classes = max(2, int(labels.max()) + 1)
-    counts = []
-    for rank in range(world_size):
-        rows = rows_of_rank(len(labels), rank, world_size, broken=broken)
-        own = labels[rows.start : rows.stop : rows.step]
-        counts.append(np.bincount(own, minlength=num_classes))
-    return np.stack(counts)
+    shards = [rows_of_rank(len(labels), r, world_size, broken=broken) for r in range(world_size)]
+    return np.stack([np.bincount(labels[rows], minlength=num_classes) for rows in shards])
 
 
 def positives_by_rank(labels: Any, world_size: int = 4, *, broken: bool = True) -> np.ndarray:
@@ -200,11 +196,10 @@ def _order_matters(broken: bool) -> str | None:
 BUGS = (
     Bug(
         name="sep_in_review",
-        lab="lab4",
-        story="A tokenizer takes [SEP] for its control token wherever it stands, also where a "
+        story="A tokenizer takes [SEP] for its special token wherever it stands, also where a "
         "reviewer wrote it (in the thread, <s> of HTML, which Llama's tokenizer has too): whoever "
         "writes text decides where the model sees it end.",
-        invariant="Control ids in the model's input are those that the tokenizer added, and no "
+        invariant="Special tokens in the model's input are those that the tokenizer added, and no "
         "text can write one.",
         thread="https://github.com/huggingface/transformers/issues/31336",
         switch=tokenizer_for_reviews,
@@ -212,7 +207,6 @@ BUGS = (
     ),
     Bug(
         name="pad_not_masked",
-        lab="lab4",
         story="Without an attention mask, or with one of ones, the model attends to the padding "
         "as if it were text: what it says of a review changes with the longest review of its "
         "batch.",
@@ -223,7 +217,6 @@ BUGS = (
     ),
     Bug(
         name="contiguous_on_sorted",
-        lab="lab4",
         story="Rows that are sorted by class, as IMDB's are (in the thread, pictures in a folder a "
         "class), and cut into contiguous shards give each rank one class only: its gradients pull "
         "the other way from its neighbours', and its own accuracy says nothing.",

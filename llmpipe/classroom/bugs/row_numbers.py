@@ -1,8 +1,7 @@
 """A data set that every loader worker reads in full: a module alone, as its base class is torch's.
 
 A worker that is spawned gets a data set by the name of its class, so the class needs a module that
-can be imported; `llmpipe.classroom.bugs` imports this one, and torch with it, only where it is
-used.
+can be imported; `lab2` imports this one, and torch with it, only where it is used.
 """
 
 from __future__ import annotations

@@ -3,10 +3,8 @@
     check("ids_lost", ids_lost)
 
 says one of three things: not attempted (the function still raises NotImplementedError), wrong (with
-the smallest input found that breaks it, what came out and what was due), right. The notebook goes
-on whatever it says. For an instructor's marks, of notebooks or modules:
-
-    python -m llmpipe.classroom.exercises submissions/*.ipynb --json marks.json
+the smallest input found that breaks it, what came out and what was due), right. The notebook
+continues whatever it says. An answer that would never end, or fill the memory, is stopped.
 """
 
 from __future__ import annotations
@@ -20,18 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from llmpipe.classroom.exercises import lab1 as checks_lab1
-from llmpipe.classroom.exercises import lab2 as checks_lab2
-from llmpipe.classroom.exercises import lab3 as checks_lab3
-from llmpipe.classroom.exercises import lab4 as checks_lab4
+from llmpipe.classroom.exercises import lab1, lab2, lab3, lab4
 from llmpipe.classroom.exercises.exercise import Attempt, Exercise
 from llmpipe.metrics import resident_bytes
 
 LABS: dict[str, tuple[Exercise, ...]] = {
-    "Lab1": checks_lab1.EXERCISES,
-    "Lab2": checks_lab2.EXERCISES,
-    "Lab3": checks_lab3.EXERCISES,
-    "Lab4": checks_lab4.EXERCISES,
+    "Lab1": lab1.EXERCISES,
+    "Lab2": lab2.EXERCISES,
+    "Lab3": lab3.EXERCISES,
+    "Lab4": lab4.EXERCISES,
 }
 EXERCISES = {exercise.name: exercise for lab in LABS.values() for exercise in lab}
 

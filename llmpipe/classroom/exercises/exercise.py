@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral, Real
 from typing import Any
 
 LONGEST_SHOWN = 300  # characters of an input or an output in a message
+# Parts of an input that are 1 or more in every exercise.
+SIZES = ("batch_size", "block_size", "every", "max_length", "num_cores", "num_ranks", "world_size")
 
 
 class Exercise:
@@ -16,28 +19,45 @@ class Exercise:
 
     An input is a tuple of plain data (numbers, strings, lists), so that it can be copied, shrunk
     and shown; `arguments` makes of it what the student's function is called with, and `output` says
-    what counts as its output, where that is more than what it returns.
+    what counts as its output, where that is more than what it returns. The parameters of `due` name
+    the parts of an input; all but the first have the names of the student's function.
     """
 
-    name: str
     signature: str
-    task: str  # Markdown of at most 60 words, for the notebook
+
+    @property
+    def task(self) -> str:
+        """What the student is asked to do: the docstring, Markdown of at most 60 words."""
+        return " ".join(self.__doc__.split())
+
+    @property
+    def name(self) -> str:
+        """What the student's function or class is called, and the exercise too."""
+        return self.signature.partition("(")[0]
 
     def inputs(self) -> Iterable[tuple]:
         """Inputs to try, from small to large. The first to fail is the one that is shown."""
         raise NotImplementedError
 
-    def due(self, *data: Any) -> Any:
-        """The right output for an input."""
-        raise NotImplementedError
-
-    def why(self, *data: Any) -> str:
-        """In a few words, how the right output comes about."""
+    def due(self, *data: Any) -> tuple[Any, str]:
+        """The right output for an input and, in a few words, how it comes about."""
         raise NotImplementedError
 
     def allowed(self, *data: Any) -> bool:
-        """Whether an input keeps to what the task promises; a shrunk one must."""
+        """Whether an input keeps to what the task promises, beside `SIZES`; a shrunk one must."""
         return True
+
+    @property
+    def parts(self) -> list[str]:
+        """The names of an input's parts."""
+        return list(inspect.signature(self.due).parameters)
+
+    def simpler(self, *data: Any) -> Iterator[tuple]:
+        """Inputs one step simpler that keep to what the task promises."""
+        sizes = [index for index, name in enumerate(self.parts) if name in SIZES]
+        for smaller in simpler(data):
+            if all(smaller[index] >= 1 for index in sizes) and self.allowed(*smaller):
+                yield smaller
 
     def arguments(self, *data: Any) -> tuple:
         """What the student's function is called with: fresh at each call, so that it can be
@@ -49,8 +69,14 @@ class Exercise:
         return answer(*self.arguments(*data))
 
     def shown(self, *data: Any) -> str:
-        """The call as one would type it."""
-        return f"{self.name}({', '.join(map(repr, data))})"
+        """The call as one would type it, all arguments but the first by name."""
+        first, *others = self.arguments(*data)
+        named = map("{}={!r}".format, self.parts[1:], others)
+        return f"{self.name}({', '.join([self.shown_first(first), *named])})"
+
+    def shown_first(self, value: Any) -> str:
+        """The first argument as one would type it."""
+        return repr(value)
 
     def shown_output(self, value: Any) -> str:
         """An output, the student's or the right one, for a message."""
@@ -85,7 +111,7 @@ class Attempt:
         exercise = self.exercise
         self.current = data
         first, self.num_tried = self.num_tried == 0, self.num_tried + 1
-        due = exercise.due(*data)
+        due, why = exercise.due(*data)
         try:
             got = plain(exercise.output(self.function, *data))
             if alike(got, due):
@@ -100,14 +126,14 @@ class Attempt:
         return (
             f"  input      {cut(exercise.shown(*data))}\n"
             f"  came out   {came_out}\n"
-            f"  was due    {cut(exercise.shown_output(due))}   ({exercise.why(*data)})"
+            f"  was due    {cut(exercise.shown_output(due))}   ({why})"
         )
 
     def _shrunk(self, data: tuple) -> tuple:
         """The smallest input that still fails, by making one part of it simpler at a time."""
-        for smaller in simpler(data):
-            if self.exercise.allowed(*smaller) and self.failure(*smaller):
-                return self._shrunk(tuple(smaller))
+        for smaller in self.exercise.simpler(*data):
+            if self.failure(*smaller):
+                return self._shrunk(smaller)
         return data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 import re
@@ -13,16 +12,7 @@ from itertools import islice, pairwise, product
 from typing import Any
 
 from llmpipe.classroom.exercises.exercise import Exercise
-
-
-def numbered(lengths: list[int]) -> list[list[int]]:
-    """Documents of these lengths, ids counted on from 1: one lost or doubled can be seen.
-
-    >>> numbered([2, 0, 1])
-    [[1, 2], [], [3]]
-    """
-    ids = itertools.count(1)
-    return [list(itertools.islice(ids, length)) for length in lengths]
+from llmpipe.classroom.exercises.shared import numbered, small_lists
 
 
 def blocks_due(documents: list[list[int]], block_size: int) -> list[list]:
@@ -38,13 +28,7 @@ def blocks_due(documents: list[list[int]], block_size: int) -> list[list]:
 
 def uneven_lengths() -> Iterator[tuple[list[int], int]]:
     """Lengths of documents, and a block size: all of the smallest, then some larger."""
-    small = [
-        (list(lengths), block_size)
-        for count in range(4)
-        for lengths in itertools.product(range(4), repeat=count)
-        for block_size in range(1, 5)
-    ]
-    yield from sorted(small, key=lambda data: len(data[0]) + sum(data[0]) + data[1])
+    yield from small_lists(range(4), 3, range(1, 5))
     chooser = random.Random(0)
     for count in range(4, 24):
         yield chooser.choices(range(30), k=count), chooser.randrange(1, 17)
@@ -71,56 +55,46 @@ class StreamExercise(Exercise):
         # Items as they are: a list that is yielded and emptied later comes out empty.
         return [(item, num_read) for item in answer(reading(), *options)]
 
+    def shown_first(self, value: list) -> str:
+        return f"iter({value})"
+
     def shown_output(self, value: list) -> str:
         items = [f"{item!r} after {read} document{'s' * (read != 1)}" for item, read in value]
         return ", ".join(items) or "nothing"
 
 
 class RollingBlocks(StreamExercise):
-    """An input is the lengths of the documents and the block size."""
+    """**Exercise 1: a rolling buffer.** Write `rolling_blocks(documents, block_size)`, a
+    generator. `documents` is an iterator of lists of ids. Join all ids in order, across documents,
+    and yield lists of `block_size` ids: each as soon as it is full, before the next document is
+    read. A long document fills several. Ids left over at the end are dropped.
+    """
 
-    name = "rolling_blocks"
     signature = "rolling_blocks(documents, block_size: int)"
-    task = (
-        "**Exercise 1: a rolling buffer.** Write `rolling_blocks(documents, block_size)`, a "
-        "generator. `documents` is an iterator of lists of ids. Join all ids in order, across "
-        "documents, and yield lists of `block_size` ids: each as soon as it is full, before the "
-        "next document is read. A long document fills several. Ids left over at the end are "
-        "dropped."
-    )
 
+    # An input is the lengths of the documents and the block size.
     def inputs(self) -> Iterator[tuple]:
         return uneven_lengths()
 
-    def allowed(self, lengths: list[int], block_size: int) -> bool:
-        return block_size >= 1
+    def arguments(self, lengths: list[int], *options: int) -> tuple:
+        return numbered(lengths), *options
 
-    def arguments(self, lengths: list[int], block_size: int) -> tuple:
-        return numbered(lengths), block_size
-
-    def due(self, lengths: list[int], block_size: int) -> list:
-        return blocks_due(numbered(lengths), block_size)
-
-    def why(self, lengths: list[int], block_size: int) -> str:
-        num_ids = sum(lengths)
-        return f"ids: {num_ids}, left over: {num_ids % block_size}; a block comes once it is full"
-
-    def shown(self, lengths: list[int], block_size: int) -> str:
-        return f"{self.name}(iter({numbered(lengths)}), block_size={block_size})"
+    def due(self, lengths: list[int], block_size: int) -> tuple[list, str]:
+        left_over = sum(lengths) % block_size
+        why = f"ids: {sum(lengths)}, left over: {left_over}; a block comes once it is full"
+        return blocks_due(numbered(lengths), block_size), why
 
 
-class RollingBlocksWithEnds(StreamExercise):
-    """As `RollingBlocks`, and the id that is put after every document."""
+class BlocksWithEnds(RollingBlocks):
+    """**Exercise 2: where a document ends.** Write `rolling_blocks_with_ends(documents,
+    block_size, end_id)`: as in exercise 1, but `end_id` comes after every document, the last one
+    and empty ones too, and counts as an id of that document: a block that it fills is yielded
+    before the next document is read.
+    """
 
-    name = "rolling_blocks_with_ends"
     signature = "rolling_blocks_with_ends(documents, block_size: int, end_id: int)"
-    task = (
-        "**Exercise 2: where a document ends.** Write "
-        "`rolling_blocks_with_ends(documents, block_size, end_id)`: as in exercise 1, but `end_id` "
-        "comes after every document, the last one and empty ones too, and counts as an id of that "
-        "document: a block that it fills is yielded before the next document is read."
-    )
 
+    # As `RollingBlocks`, and the id that is put after every document.
     def inputs(self) -> Iterator[tuple]:
         for lengths, block_size in uneven_lengths():
             for end_id in (0, 50256):
@@ -132,180 +106,23 @@ class RollingBlocksWithEnds(StreamExercise):
         if lengths and not num_ids:
             return False  # or every counterexample would be one empty document
         # No id of the text: a reader could not tell them apart.
-        return block_size >= 1 and (end_id == 0 or end_id > num_ids)
+        return end_id == 0 or end_id > num_ids
 
-    def arguments(self, lengths: list[int], block_size: int, end_id: int) -> tuple:
-        return numbered(lengths), block_size, end_id
-
-    def due(self, lengths: list[int], block_size: int, end_id: int) -> list:
-        return blocks_due([[*ids, end_id] for ids in numbered(lengths)], block_size)
-
-    def why(self, lengths: list[int], block_size: int, end_id: int) -> str:
-        num_ids, num_ends = sum(lengths), len(lengths)
-        left_over = (num_ids + num_ends) % block_size
-        return f"ids: {num_ids}, ends: {num_ends}, left over: {left_over}"
-
-    def shown(self, lengths: list[int], block_size: int, end_id: int) -> str:
-        documents = f"iter({numbered(lengths)})"
-        return f"{self.name}({documents}, block_size={block_size}, end_id={end_id})"
-
-
-class SplitStream(StreamExercise):
-    name = "split_stream"
-    signature = "split_stream(documents, part: str, every: int)"
-    task = (
-        "**Exercise 4: streams that never overlap.** Write "
-        "`split_stream(documents, part, every)`, a generator over an iterator of texts. A text "
-        'belongs to `"validation"` if `zlib.crc32` of its UTF-8 bytes is divisible by `every`, '
-        'else to `"train"`. Yield the texts of `part` in order, repeated ones too, each before the '
-        "next is read. Why not choose by position?"
-    )
-    PARTS = ("train", "validation")
-
-    def inputs(self) -> Iterator[tuple]:
-        texts = ["", *"abcdefghijklmnopqrstuvwxyz", "É", "中文", "the cat", " = Title = \n"]
-        chooser = random.Random(0)
-        for every in (2, 1, 3, 10):
-            for part in self.PARTS:
-                yield [], part, every
-                for text in texts:
-                    yield [text], part, every
-            for count in range(2, 30):
-                few = chooser.sample(texts, k=6)  # so that they are repeated
-                yield chooser.choices(few, k=count), chooser.choice(self.PARTS), every
-
-    def allowed(self, documents: list[str], part: str, every: int) -> bool:
-        return part in self.PARTS and every >= 1
-
-    def left_over(self, documents: list[str], every: int) -> list[int]:
-        return [zlib.crc32(text.encode("utf-8")) % every for text in documents]
-
-    def due(self, documents: list[str], part: str, every: int) -> list:
-        parts = [self.PARTS[left == 0] for left in self.left_over(documents, every)]
-        return [
-            [text, count]
-            for count, (text, its_part) in enumerate(zip(documents, parts, strict=True), 1)
-            if its_part == part
-        ]
-
-    def why(self, documents: list[str], part: str, every: int) -> str:
-        return f"crc32 % {every} of each: {self.left_over(documents, every)}"
-
-    def shown(self, documents: list[str], part: str, every: int) -> str:
-        return f"{self.name}(iter({documents}), {part!r}, every={every})"
-
-
-EXAMPLE = (  # a line of the live monitor
-    "2026-11-25T10:00:01.250 step 20 tokens 20480 documents 161 memory_bytes 310378496"
-)
-
-
-class TokensPerS(Exercise):
-    """An input is a list of entries, and the index of the time at which they start.
-
-    An entry is [quarters of a second since then, tokens] or [..., ..., documents], for a line of
-    the monitor, or the text of another line.
-    """
-
-    name = "tokens_per_s"
-    signature = "tokens_per_s(lines: list[str]) -> float"
-    task = (
-        "**Exercise 5: a rate from a log.** A monitor line tells totals so far; `documents` may be "
-        f"missing:\n`{EXAMPLE}`\n"
-        "Write `tokens_per_s(lines)`: tokens between first and last such line, by the seconds "
-        "between them; 0.0 without two lines or time between. Other lines, some empty, lack "
-        "the second word `step`."
-    )
-    STARTS = (
-        "2026-11-25T10:00:00",
-        "2026-11-25T10:59:59",
-        "2026-11-25T23:59:59",
-        "2026-12-31T23:59:59",
-    )
-    OTHERS = (
-        "",
-        "train",
-        "2026-11-25T10:00:00.500 epoch 1 of 3",
-        "Token indices sequence length is longer than the maximum (1100 > 1024)",
-        "saved after step 20",
-    )
-
-    def inputs(self) -> Iterator[tuple]:
-        yield [], 0
-        for other in self.OTHERS:
-            yield [other], 0
-        for tokens, num_ticks, more, start in product(
-            (0, 8), (4, 0, 1, 10), (0, 1, 20), range(len(self.STARTS))
-        ):
-            first, last = [2, tokens], [2 + num_ticks, tokens + more, 3]
-            yield [first], start
-            yield [first, last], start
-            for other in self.OTHERS:
-                yield [other, first, other, last, other], start
-        chooser = random.Random(0)
-        for count in range(3, 40):
-            yield self._some_lines(chooser, count), chooser.randrange(len(self.STARTS))
-
-    def _some_lines(self, chooser: random.Random, count: int) -> list:
-        ticks = sorted(chooser.choices(range(400), k=count))
-        tokens = sorted(chooser.choices(range(400), k=count))
-        lines = [list(pair) for pair in zip(ticks, tokens, strict=True)]
-        return [chooser.choice((line, [*line, 7], chooser.choice(self.OTHERS))) for line in lines]
-
-    def monitored(self, entries: list) -> list[list[int]]:
-        return [entry for entry in entries if isinstance(entry, list)]
-
-    def allowed(self, entries: list, start: int) -> bool:
-        lines, others = self.monitored(entries), [one for one in entries if isinstance(one, str)]
-        if any(len(line) not in (2, 3) for line in lines) or not 0 <= start < len(self.STARTS):
-            return False
-        ascend = all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(lines))
-        return ascend and all(other.split()[1:2] != ["step"] for other in others)
-
-    def due(self, entries: list, start: int) -> float:
-        seconds, tokens = self._between(entries)
-        return tokens / seconds if seconds else 0.0
-
-    def _between(self, entries: list) -> tuple[float, int]:
-        lines = self.monitored(entries) or [[0, 0]]
-        return (lines[-1][0] - lines[0][0]) / 4, lines[-1][1] - lines[0][1]
-
-    def why(self, entries: list, start: int) -> str:
-        seconds, tokens = self._between(entries)
-        return f"monitor lines: {len(self.monitored(entries))}, tokens: {tokens} in {seconds:g} s"
-
-    def arguments(self, entries: list, start: int) -> tuple:
-        return ([self._line(step, entry, start) for step, entry in enumerate(entries)],)
-
-    def _line(self, step: int, entry: list | str, start: int) -> str:
-        if isinstance(entry, str):
-            return entry
-        ticks, tokens, *documents = entry
-        time = datetime.fromisoformat(self.STARTS[start]) + timedelta(seconds=ticks / 4)
-        known = "".join(f" documents {count}" for count in documents)
-        stamp = time.isoformat(timespec="milliseconds")
-        return f"{stamp} step {step} tokens {tokens}{known} memory_bytes 310378496"
-
-    def shown(self, entries: list, start: int) -> str:
-        return f"{self.name}({self.arguments(entries, start)[0]})"
+    def due(self, lengths: list[int], block_size: int, end_id: int) -> tuple[list, str]:
+        left_over = (sum(lengths) + len(lengths)) % block_size
+        why = f"ids: {sum(lengths)}, ends: {len(lengths)}, left over: {left_over}"
+        return blocks_due([[*ids, end_id] for ids in numbered(lengths)], block_size), why
 
 
 class ResumableBlocks(Exercise):
-    """An input is the lengths, the block size, and how many blocks are taken before the state.
-
-    An output is all blocks of the object that went on, those of the one that loaded its state, and
-    how many numbers were in the state if they were too many, else 0.
+    """**Exercise 3: stop and resume.** Write `ResumableBlocks(documents, block_size)`, an iterator
+    over exercise 1's blocks. `state_dict()` works at any time, even after the end, and disturbs
+    nothing. Its state goes through JSON into `load_state_dict` of a new object on the same
+    documents, which then yields the blocks still due. At most `block_size + 8` numbers a state,
+    however long the documents.
     """
 
-    name = "ResumableBlocks"
     signature = "ResumableBlocks(documents: list[list[int]], block_size: int)"
-    task = (
-        "**Exercise 3: stop and resume.** Write `ResumableBlocks(documents, block_size)`, an "
-        "iterator over exercise 1's blocks. `state_dict()` works at any time, even after the end, "
-        "and disturbs nothing. Its state goes through JSON into `load_state_dict` of a new object "
-        "on the same documents, which then yields the blocks still due. At most `block_size + 8` "
-        "numbers a state, however long the documents."
-    )
     stub = """class ResumableBlocks:
     def __init__(self, documents: list[list[int]], block_size: int):
         raise NotImplementedError
@@ -323,13 +140,16 @@ class ResumableBlocks(Exercise):
         raise NotImplementedError"""
     BESIDES_IDS = 8  # places, counts and the like
 
+    # An input is the lengths, the block size, and how many blocks are taken before the state.
+    # An output is all blocks of the object that went on, those of the one that loaded its
+    # state, and how many numbers were in the state if they were too many, else 0.
     def inputs(self) -> Iterator[tuple]:
         for lengths, block_size in uneven_lengths():
             for num_taken in range(sum(lengths) // block_size + 2):
                 yield lengths, block_size, num_taken
 
     def allowed(self, lengths: list[int], block_size: int, num_taken: int) -> bool:
-        return block_size >= 1 and num_taken <= sum(lengths) // block_size + 1
+        return num_taken <= sum(lengths) // block_size + 1
 
     def arguments(self, lengths: list[int], block_size: int, num_taken: int) -> tuple:
         return numbered(lengths), block_size
@@ -347,16 +167,14 @@ class ResumableBlocks(Exercise):
         size = len(re.findall(r"\d+", text))
         return all_blocks, list(second), size if size > block_size + self.BESIDES_IDS else 0
 
-    def due(self, lengths: list[int], block_size: int, num_taken: int) -> list:
+    def due(self, lengths: list[int], block_size: int, num_taken: int) -> tuple[list, str]:
         blocks = [block for block, _ in blocks_due(numbered(lengths), block_size)]
-        return [blocks, blocks[num_taken:], 0]
-
-    def why(self, lengths: list[int], block_size: int, num_taken: int) -> str:
-        num_blocks, limit = sum(lengths) // block_size, block_size + self.BESIDES_IDS
-        return f"blocks: {num_blocks}, numbers in the state: at most {limit}"
+        limit = block_size + self.BESIDES_IDS
+        why = f"blocks: {len(blocks)}, numbers in the state: at most {limit}"
+        return [blocks, blocks[num_taken:], 0], why
 
     def shown(self, lengths: list[int], block_size: int, num_taken: int) -> str:
-        call = f"{self.name}({numbered(lengths)}, block_size={block_size})"
+        call = super().shown(lengths, block_size, num_taken)
         if num_taken > sum(lengths) // block_size:
             return f"{call}, state after its end"
         return f"{call}, state after {num_taken} block{'s' * (num_taken != 1)}"
@@ -367,10 +185,114 @@ class ResumableBlocks(Exercise):
         return f"in all {all_blocks}, resumed {resumed}{size}"
 
 
-EXERCISES = (
-    RollingBlocks(),
-    RollingBlocksWithEnds(),
-    ResumableBlocks(),
-    SplitStream(),
-    TokensPerS(),
-)
+class SplitStream(StreamExercise):
+    """**Exercise 4: streams that never overlap.** Write `split_stream(documents, part, every)`, a
+    generator over an iterator of texts. A text belongs to `"validation"` if `zlib.crc32` of its
+    UTF-8 bytes is divisible by `every`, else to `"train"`. Yield the texts of `part` in order,
+    repeated ones too, each before the next is read. Why not choose by position?
+    """
+
+    signature = "split_stream(documents, part: str, every: int)"
+    PARTS = ("train", "validation")
+
+    def inputs(self) -> Iterator[tuple]:
+        texts = ["", *"abcdefghijklmnopqrstuvwxyz", "É", "中文", "the cat", " = Title = \n"]
+        chooser = random.Random(0)
+        for every in (2, 1, 3, 10):
+            for part in self.PARTS:
+                yield [], part, every
+                for text in texts:
+                    yield [text], part, every
+            for count in range(2, 30):
+                few = chooser.sample(texts, k=6)  # so that they are repeated
+                yield chooser.choices(few, k=count), chooser.choice(self.PARTS), every
+
+    def allowed(self, documents: list[str], part: str, every: int) -> bool:
+        return part in self.PARTS
+
+    def due(self, documents: list[str], part: str, every: int) -> tuple[list, str]:
+        left_over = [zlib.crc32(text.encode("utf-8")) % every for text in documents]
+        texts = [
+            [text, count]
+            for count, (text, left) in enumerate(zip(documents, left_over, strict=True), 1)
+            if self.PARTS[left == 0] == part
+        ]
+        return texts, f"crc32 % {every} of each: {left_over}"
+
+
+class TokensPerS(Exercise):
+    """**Exercise 5: a rate from a log.** A monitor line tells totals so far; `documents` may be
+    missing: `2026-11-25T10:00:01.250 step 20 tokens 20480 documents 161 memory_bytes 310378496`.
+    Write `tokens_per_s(lines)`: tokens between first and last such line, by the seconds between
+    them; 0.0 without two lines or time between. Other lines, some empty, lack the second word
+    `step`.
+    """
+
+    signature = "tokens_per_s(lines: list[str]) -> float"
+    STARTS = (
+        "2026-11-25T10:00:00",
+        "2026-11-25T10:59:59",
+        "2026-11-25T23:59:59",
+        "2026-12-31T23:59:59",
+    )
+    OTHERS = (
+        "",
+        "train",
+        "2026-11-25T10:00:00.500 epoch 1 of 3",
+        "Token indices sequence length is longer than the maximum (1100 > 1024)",
+        "saved after step 20",
+    )
+
+    # An input is a list of entries, and the index of the time at which they start. An entry is
+    # [quarters of a second since then, tokens] or [..., ..., documents], for a line of the
+    # monitor, or the text of another line.
+    def inputs(self) -> Iterator[tuple]:
+        yield [], 0
+        for other in self.OTHERS:
+            yield [other], 0
+        for tokens, num_ticks, more, start in product(
+            (0, 8), (4, 0, 1, 10), (0, 1, 20), range(len(self.STARTS))
+        ):
+            first, last = [2, tokens], [2 + num_ticks, tokens + more, 3]
+            yield [first], start
+            yield [first, last], start
+            for other in self.OTHERS:
+                yield [other, first, other, last, other], start
+        chooser = random.Random(0)
+        for count in range(3, 40):
+            ticks, tokens = (sorted(chooser.choices(range(400), k=count)) for _ in range(2))
+            entries = [
+                chooser.choice(([*pair], [*pair, 7], chooser.choice(self.OTHERS)))
+                for pair in zip(ticks, tokens, strict=True)
+            ]
+            yield entries, chooser.randrange(len(self.STARTS))
+
+    def monitored(self, entries: list) -> list[list[int]]:
+        return [entry for entry in entries if isinstance(entry, list)]
+
+    def allowed(self, entries: list, start: int) -> bool:
+        lines, others = self.monitored(entries), [one for one in entries if isinstance(one, str)]
+        if any(len(line) not in (2, 3) for line in lines) or not 0 <= start < len(self.STARTS):
+            return False
+        ascend = all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(lines))
+        return ascend and all(other.split()[1:2] != ["step"] for other in others)
+
+    def due(self, entries: list, start: int) -> tuple[float, str]:
+        lines = self.monitored(entries)
+        first, last = (lines[0], lines[-1]) if lines else ([0, 0], [0, 0])
+        seconds, tokens = (last[0] - first[0]) / 4, last[1] - first[1]
+        why = f"monitor lines: {len(lines)}, tokens: {tokens} in {seconds:g} s"
+        return tokens / seconds if seconds else 0.0, why
+
+    def arguments(self, entries: list, start: int) -> tuple:
+        begin, lines = datetime.fromisoformat(self.STARTS[start]), entries.copy()
+        for step, entry in enumerate(entries):
+            if isinstance(entry, list):
+                ticks, tokens, *documents = entry
+                stamp = (begin + timedelta(seconds=ticks / 4)).isoformat(timespec="milliseconds")
+                known = "".join(f" documents {count}" for count in documents)
+                lines[step] = f"{stamp} step {step} tokens {tokens}{known} memory_bytes 310378496"
+        return (lines,)
+
+
+EXERCISES = (RollingBlocks(), BlocksWithEnds(), ResumableBlocks(), SplitStream(), TokensPerS())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -11,17 +10,17 @@ from string import ascii_lowercase
 from typing import Any
 
 from llmpipe.classroom.exercises.exercise import Exercise, alike, plain
+from llmpipe.classroom.exercises.shared import ShardsExercise, said_times
 
 
 class ShardRoundRobin(Exercise):
-    name = "shard_round_robin"
+    """**Exercise 1: one at a time.** Write `shard_round_robin(items, rank, world_size)`: the list
+    of items that rank `rank` reads when they are distributed round-robin, one to each rank,
+    beginning at rank 0 and again from there after the last. Ranks that get no item have an empty
+    list. Two items may be equal.
+    """
+
     signature = "shard_round_robin(items: list, rank: int, world_size: int) -> list"
-    task = (
-        "**Exercise 1: deal them out.** Write `shard_round_robin(items, rank, world_size)`: the "
-        "list of items that rank `rank` reads when they are dealt as cards are, one to each rank "
-        "in turn, beginning at rank 0. Ranks that get no item have an empty list. Two items may "
-        "be equal."
-    )
 
     def inputs(self) -> Iterator[tuple]:
         for count, world_size in product(range(8), range(1, 6)):
@@ -34,70 +33,20 @@ class ShardRoundRobin(Exercise):
     def allowed(self, items: list[str], rank: int, world_size: int) -> bool:
         return rank < world_size and all(items)
 
-    def due(self, items: list[str], rank: int, world_size: int) -> list[str]:
-        return [item for index, item in enumerate(items) if index % world_size == rank]
-
-    def why(self, items: list[str], rank: int, world_size: int) -> str:
+    def due(self, items: list[str], rank: int, world_size: int) -> tuple[list[str], str]:
         positions = [index for index in range(len(items)) if index % world_size == rank]
-        return f"positions {positions}" if positions else "more ranks than items"
-
-    def shown(self, items: list[str], rank: int, world_size: int) -> str:
-        return f"{self.name}({items}, rank={rank}, world_size={world_size})"
-
-
-class ShardsExercise(Exercise):
-    """The answer gives one rank's shard; it is asked for those of all ranks, which are judged.
-
-    An input is (items, world_size). An output is the promise itself if the shards keep it, else
-    the shards and what is wrong with them.
-    """
-
-    promise: str
-    items_name: str
-
-    def fault(self, shards: list[list], items: list) -> str | None:
-        """What is wrong with the shards of all ranks, or None."""
-        raise NotImplementedError
-
-    def example(self, items: list, world_size: int) -> list[list]:
-        """Shards that are right, by rank."""
-        raise NotImplementedError
-
-    def allowed(self, items: list, world_size: int) -> bool:
-        return world_size >= 1
-
-    def output(self, answer: Any, items: list, world_size: int) -> str:
-        shards = []
-        for rank in range(world_size):
-            shard = answer(copy.copy(items), rank, world_size)
-            shards.append(list(shard) if isinstance(shard, range) else plain(shard))
-            if not isinstance(shards[-1], list):
-                return f"rank {rank} gets {shard!r}, not a list"
-        fault = self.fault(shards, items)
-        return f"{shards}: {fault}" if fault else self.promise
-
-    def due(self, items: list, world_size: int) -> str:
-        return self.promise
-
-    def why(self, items: list, world_size: int) -> str:
-        return f"for example {self.example(items, world_size)}"
-
-    def shown(self, items: list, world_size: int) -> str:
-        return f"{self.name}({items}, rank, world_size={world_size}) of each rank"
-
-    def shown_output(self, value: str) -> str:
-        return value
+        why = f"positions {positions}" if positions else "more ranks than items"
+        return [items[index] for index in positions], why
 
 
 class ShardContiguous(ShardsExercise):
-    name = "shard_contiguous"
+    """**Exercise 2: one run each.** Write `shard_contiguous(items, rank, world_size)`: each rank
+    reads one run of neighbours. Joined from rank 0 on, the runs are `items`: none is lost,
+    duplicated or moved. Their lengths differ by at most one; which ranks have the longer runs, or
+    none where items are few, is up to you.
+    """
+
     signature = "shard_contiguous(items: list, rank: int, world_size: int) -> list"
-    task = (
-        "**Exercise 2: one run each.** Write `shard_contiguous(items, rank, world_size)`: each "
-        "rank reads one run of neighbours. Joined from rank 0 on, the runs are `items`: none is "
-        "lost, doubled or moved. Their lengths differ by at most one; which ranks have the longer "
-        "runs, or none where items are few, is up to you."
-    )
     promise = "every item once, in order, in runs whose lengths differ by at most one"
 
     def inputs(self) -> Iterator[tuple]:
@@ -106,7 +55,7 @@ class ShardContiguous(ShardsExercise):
             yield list(ascii_lowercase[:count]), world_size
 
     def allowed(self, items: list[str], world_size: int) -> bool:
-        return world_size >= 1 and all(items)
+        return all(items)
 
     def fault(self, shards: list[list], items: list[str]) -> str | None:
         joined = [item for shard in shards for item in shard]
@@ -123,57 +72,102 @@ class ShardContiguous(ShardsExercise):
         return [items[cuts[rank] : cuts[rank + 1]] for rank in range(world_size)]
 
 
-class BalancedPlan(ShardsExercise):
-    """The items are labels, and what ranks get is the numbers of their rows."""
+class Coverage(Exercise):
+    """**Exercise 3: prove it.** Documents have the ids 0 to `num_documents - 1`. `log` has a pair
+    `(rank, document id)` for every time a rank read one, in any order. Write `coverage(log,
+    num_documents)`: a dict of two ascending lists of ids, `"missing"`, which nobody read, and
+    `"duplicated"`, read more than once, be it by one rank or several.
+    """
 
-    name = "balanced_plan"
-    signature = "balanced_plan(labels: list[int], rank: int, world_size: int) -> list[int]"
-    task = (
-        "**Exercise 4: every class on every rank.** Row `i` has label `labels[i]`; labels come in "
-        "any order: sorted, as IMDB's, or alternating, too. Write "
-        "`balanced_plan(labels, rank, world_size)`: the indices of the rows this rank reads. Over "
-        "all ranks, each row is read once; of each class, the ranks' counts differ by at most one."
-    )
-    promise = "every row once; of each class, counts that differ by at most one"
+    signature = "coverage(log: list[tuple[int, int]], num_documents: int) -> dict[str, list[int]]"
+
+    # A log is a list of [rank, document id]; the student's holds tuples.
+    def inputs(self) -> Iterator[tuple]:
+        for num_documents in range(4):
+            pairs = list(product(range(2), range(num_documents)))
+            for count in range(4):
+                for log in product(pairs, repeat=count):
+                    yield [list(pair) for pair in log], num_documents
+        chooser = random.Random(0)
+        for num_documents in range(4, 40):
+            ids = chooser.choices(range(num_documents), k=num_documents)
+            yield [[chooser.randrange(4), one] for one in ids], num_documents
+
+    def allowed(self, log: list[list[int]], num_documents: int) -> bool:
+        return all(len(pair) == 2 and pair[1] < num_documents for pair in log)
+
+    def arguments(self, log: list[list[int]], num_documents: int) -> tuple:
+        return [tuple(pair) for pair in log], num_documents
+
+    def due(self, log: list[list[int]], num_documents: int) -> tuple[dict[str, list[int]], str]:
+        counts = Counter(document for _, document in log)
+        times = [counts[document] for document in range(num_documents)]
+        covered = {
+            "missing": [document for document, count in enumerate(times) if count == 0],
+            "duplicated": [document for document, count in enumerate(times) if count > 1],
+        }
+        if num_documents > 12:
+            return covered, f"documents: {num_documents}, times read in all: {len(log)}"
+        return covered, f"times read, by id: {times}"
+
+
+class RowsOfRank(Exercise):
+    """**Exercise 4: how many, without counting.** Rows 0 to `num_rows - 1` are distributed
+    round-robin, row 0 to rank 0. Write `rows_of_rank(num_rows, rank, world_size)`: how many rows
+    the rank gets. Numbers go up to 10^18 and beyond, so that no loop would end, and the result
+    must be exact: a float holds about 16 digits only.
+    """
+
+    signature = "rows_of_rank(num_rows: int, rank: int, world_size: int) -> int"
+    # So large that a list of the rows is refused at once, and a float is not exact.
+    LARGE = (10**18 + 1, 2 * 10**18 + 3)
+    MOST_SMALL = 12
 
     def inputs(self) -> Iterator[tuple]:
-        small = [
-            (list(labels), world_size)
-            for count in range(7)
-            for labels in product(range(2 + (count < 5)), repeat=count)
-            for world_size in range(1, 5)
-        ]
-        yield from sorted(small, key=lambda data: len(data[0]) + data[1])
-        yield [0] * 12 + [1] * 13, 4
-        yield [0, 1] * 12, 4
+        for num_rows in (*range(self.MOST_SMALL + 1), *self.LARGE):
+            for world_size in (1, 2, 3, 4, 5, 7):
+                for rank in range(world_size):
+                    yield num_rows, rank, world_size
 
-    def fault(self, shards: list[list], items: list[int]) -> str | None:
-        for rank, shard in enumerate(shards):
-            for row in shard:
-                if type(row) is not int or not 0 <= row < len(items):
-                    return f"rank {rank} has {row!r}, which is no row"
-        times = Counter(row for shard in shards for row in shard)
-        for row in range(len(items)):
-            if times[row] != 1:
-                return said_times(f"row {row}", times[row])
-        for label in sorted(set(items)):
-            counts = [sum(items[row] == label for row in shard) for shard in shards]
-            if max(counts) - min(counts) > 1:
-                return f"rows of class {label} by rank: {counts}"
-        return None
+    def allowed(self, num_rows: int, rank: int, world_size: int) -> bool:
+        # Between small and large, a shrink would go down one by one.
+        in_reach = num_rows <= self.MOST_SMALL or num_rows in self.LARGE
+        return in_reach and rank < world_size
 
-    def example(self, items: list[int], world_size: int) -> list[list]:
-        by_label = sorted(range(len(items)), key=lambda row: items[row])
-        return [by_label[rank::world_size] for rank in range(world_size)]
+    def due(self, num_rows: int, rank: int, world_size: int) -> tuple[int, str]:
+        rows = range(rank, num_rows, world_size)
+        if num_rows <= self.MOST_SMALL:
+            return len(rows), f"rows {list(rows)}"
+        full, after = divmod(num_rows, world_size)
+        return len(rows), f"full rounds: {full:_}, rows after them: {after}"
+
+    def shown_first(self, value: int) -> str:
+        return f"{value:_}"
+
+    def shown_output(self, value: Any) -> str:
+        return f"{value:_}" if type(value) is int else repr(value)
 
 
-def said_times(what: str, times: int) -> str:
-    """How often something is read, where that is not once.
-
-    >>> said_times("row 3", 0), said_times("row 3", 2)
-    ('row 3 is read by no rank', 'row 3 is read 2 times')
+class PredictedEfficiency(Exercise):
+    """**Exercise 5: what more ranks can bring.** Of the time on one rank, `serial_share` stays
+    however many there are; the rest is divided by the ranks at work, never more than `num_cores`.
+    Speed-up is the time on one rank divided by the time on all, efficiency the speed-up divided by
+    `num_ranks`. Write `predicted_efficiency(serial_share, num_ranks, num_cores)`.
     """
-    return f"{what} is read {times} times" if times else f"{what} is read by no rank"
+
+    signature = "predicted_efficiency(serial_share: float, num_ranks: int, num_cores: int) -> float"
+
+    def inputs(self) -> Iterator[tuple]:
+        for num_ranks, num_cores in sorted(product(range(1, 9), repeat=2), key=sum):
+            for serial_share in (0.0, 0.5, 0.25, 1.0):
+                yield serial_share, num_ranks, num_cores
+        yield 0.1, 1000, 64
+
+    def due(self, serial_share: float, num_ranks: int, num_cores: int) -> tuple[float, str]:
+        at_work = min(num_ranks, num_cores)
+        time = serial_share + (1 - serial_share) / at_work
+        why = f"ranks at work: {at_work}, time: {time:g}, speed-up: {1 / time:g}"
+        return 1 / time / num_ranks, why
 
 
 class ScriptedRank:
@@ -197,15 +191,13 @@ class ScriptedRanks:
     """
 
     def __init__(self, script: list[tuple]) -> None:
-        self.script = script
+        self.script, self.told = script, set()
         self.processes = [ScriptedRank() for _ in script]
-        self.to_end = ends(script)
-        self.told: set[int] = set()
 
     def wait(self) -> int:
         """The next rank that ends. Raises TimeoutError where none ever would."""
-        stopped = [rank for rank, one in enumerate(self.processes) if one.was_stopped]
-        for rank in (*stopped, *self.to_end):
+        ended, _ = ends(self.script)
+        for rank in (*self.stopped, *ended):
             if rank not in self.told:
                 self.told.add(rank)
                 process = self.processes[rank]
@@ -214,38 +206,38 @@ class ScriptedRanks:
                 return rank
         raise TimeoutError("wait() would never return: no rank that still runs will end")
 
+    @property
+    def stopped(self) -> list[int]:
+        """The ranks that were terminated while they ran."""
+        return [rank for rank, one in enumerate(self.processes) if one.was_stopped]
 
-def failed(exitcode: int, result: int | None) -> bool:
-    """Whether a rank failed: a clean exit is not enough, its result must have come."""
-    return exitcode != 0 or result is None
 
+def ends(script: list[tuple]) -> tuple[list[int], int | None]:
+    """The ranks that end by themselves, in order, up to the first that fails; and which that is.
 
-def ends(script: list[tuple]) -> list[int]:
-    """The ranks that end by themselves, in order: up to the first that fails.
+    A clean exit is not enough: the rank's result must have come.
 
     >>> ends([(2, 0, 7), (0, 0, 7), (1, 3, None)])
-    [1, 2]
+    ([1, 2], 2)
     """
-    order = sorted(range(len(script)), key=lambda rank: script[rank][0])
-    failures = [place for place, rank in enumerate(order) if failed(*script[rank][1:])]
-    return order[: failures[0] + 1] if failures else order
+    ended = []
+    for rank in sorted(range(len(script)), key=lambda rank: script[rank][0]):
+        ended.append(rank)
+        _, exitcode, result = script[rank]
+        if exitcode != 0 or result is None:
+            return ended, rank
+    return ended, None
 
 
 class RunAll(Exercise):
-    """An input is, for each rank, [when it ends, in which of `WAYS`].
-
-    An output is what was returned or raised, and the ranks that were stopped.
+    """**Exercise 6: lose no failure.** `wait()` blocks until another rank ends, and returns which;
+    its process then has an `exitcode`, and a `result` or `None`. Repair `run_all(processes,
+    wait)`: at the first exit code other than 0, or missing result, `terminate()` the processes
+    still running, which would never end, and raise `RuntimeError(f"rank {rank}: exit code
+    {exitcode}")`.
     """
 
-    name = "run_all"
     signature = "run_all(processes: list, wait) -> list"
-    task = (
-        "**Exercise 6: lose no failure.** `wait()` blocks until another rank ends, and returns "
-        "which; its process then has an `exitcode`, and a `result` or `None`. Repair "
-        "`run_all(processes, wait)`: at the first exit code other than 0, or missing result, "
-        "`terminate()` the processes still running, which would never end, and raise "
-        '`RuntimeError(f"rank {rank}: exit code {exitcode}")`.'
-    )
     stub = """def run_all(processes: list, wait) -> list:
     # This launcher loses failures:
     #     for _ in processes:
@@ -255,6 +247,8 @@ class RunAll(Exercise):
     # Exit code and result. A shrink goes towards the first, so the plainest of each kind leads.
     WAYS = ((0, 7), (0, 0), (3, None), (-9, None), (0, None), (3, 7))
 
+    # An input is, for each rank, [when it ends, in which of `WAYS`]. An output is what was
+    # returned or raised, and the ranks that were stopped.
     def inputs(self) -> Iterator[tuple]:
         for num_ranks in range(4):
             for ways in product(range(len(self.WAYS)), repeat=num_ranks):
@@ -276,170 +270,35 @@ class RunAll(Exercise):
             if type(error) is not RuntimeError:  # NotImplementedError is one, too
                 raise
             outcome = {"raised": str(error)}
-        stopped = [rank for rank, one in enumerate(ranks.processes) if one.was_stopped]
-        return {**outcome, "stopped": stopped}
+        return {**outcome, "stopped": ranks.stopped}
 
-    def failure_of(self, endings: list[list[int]]) -> tuple[int, int] | None:
-        """The rank that fails first and its exit code, or None."""
+    def due(self, endings: list[list[int]]) -> tuple[dict, str]:
         script = self.script(endings)
-        for rank in ends(script)[-1:]:  # no rank ends after the first that fails
-            if failed(*script[rank][1:]):
-                return rank, script[rank][1]
-        return None
-
-    def due(self, endings: list[list[int]]) -> dict:
-        script = self.script(endings)
-        if failure := self.failure_of(endings):
-            running = sorted(set(range(len(script))) - set(ends(script)))
-            return {"raised": "rank {}: exit code {}".format(*failure), "stopped": running}
-        return {"returned": [result for _, _, result in script], "stopped": []}
-
-    def why(self, endings: list[list[int]]) -> str:
-        if not (failure := self.failure_of(endings)):
-            return "no rank failed"
-        rank, exitcode = failure
+        ended, failed = ends(script)
+        if failed is None:
+            returned = [result for _, _, result in script]
+            return {"returned": returned, "stopped": []}, "no rank failed"
+        exitcode = script[failed][1]
+        running = sorted(set(range(len(script))) - set(ended))
+        due = {"raised": f"rank {failed}: exit code {exitcode}", "stopped": running}
         if exitcode < 0:
-            return f"signal {-exitcode} killed rank {rank}"
-        return f"rank {rank} failed" if exitcode else f"rank {rank} delivered no result"
+            return due, f"signal {-exitcode} killed rank {failed}"
+        return due, f"rank {failed} {'failed' if exitcode else 'delivered no result'}"
 
     def shown(self, endings: list[list[int]]) -> str:
-        script, call = self.script(endings), f"{self.name}(processes, wait)"
-        ended = [
+        script = self.script(endings)
+        ended = ", then ".join(
             f"rank {rank} ends (exit code {script[rank][1]}, result {script[rank][2]})"
-            for rank in ends(script)
-        ]
+            for rank in ends(script)[0]
+        )
         ranks = f"{len(script)} rank{'s' * (len(script) != 1)}"
-        return f"{call} of {ranks}" + (f": {', then '.join(ended)}" if ended else "")
+        return f"{self.name}(processes, wait) of {ranks}" + (f": {ended}" if ended else "")
 
     def shown_output(self, value: dict) -> str:
         stopped = f", ranks stopped: {value['stopped']}"
         if "raised" in value:
             return f"RuntimeError: {value['raised']}{stopped}"
         return f"returned {value['returned']!r}{stopped}"
-
-
-class Coverage(Exercise):
-    """A log is a list of [rank, document id]; the student's holds tuples."""
-
-    name = "coverage"
-    signature = "coverage(log: list[tuple[int, int]], num_documents: int) -> dict[str, list[int]]"
-    task = (
-        "**Exercise 3: prove it.** Documents have the ids 0 to `num_documents - 1`. `log` has a "
-        "pair `(rank, document id)` for every time a rank read one, in any order. Write "
-        '`coverage(log, num_documents)`: a dict of two ascending lists of ids, `"missing"`, which '
-        'nobody read, and `"doubled"`, read more than once, be it by one rank or several.'
-    )
-
-    def inputs(self) -> Iterator[tuple]:
-        for num_documents in range(4):
-            pairs = list(product(range(2), range(num_documents)))
-            for count in range(4):
-                for log in product(pairs, repeat=count):
-                    yield [list(pair) for pair in log], num_documents
-        chooser = random.Random(0)
-        for num_documents in range(4, 40):
-            ids = chooser.choices(range(num_documents), k=num_documents)
-            yield [[chooser.randrange(4), one] for one in ids], num_documents
-
-    def allowed(self, log: list[list[int]], num_documents: int) -> bool:
-        return all(len(pair) == 2 and pair[1] < num_documents for pair in log)
-
-    def arguments(self, log: list[list[int]], num_documents: int) -> tuple:
-        return [tuple(pair) for pair in log], num_documents
-
-    def times_read(self, log: list[list[int]], num_documents: int) -> list[int]:
-        times = Counter(document for _, document in log)
-        return [times[document] for document in range(num_documents)]
-
-    def due(self, log: list[list[int]], num_documents: int) -> dict[str, list[int]]:
-        times = self.times_read(log, num_documents)
-        return {
-            "missing": [document for document, count in enumerate(times) if count == 0],
-            "doubled": [document for document, count in enumerate(times) if count > 1],
-        }
-
-    def why(self, log: list[list[int]], num_documents: int) -> str:
-        if num_documents > 12:
-            return f"documents: {num_documents}, times read in all: {len(log)}"
-        return f"times read, by id: {self.times_read(log, num_documents)}"
-
-    def shown(self, log: list[list[int]], num_documents: int) -> str:
-        pairs, _ = self.arguments(log, num_documents)
-        return f"{self.name}({pairs}, num_documents={num_documents})"
-
-
-class RowsOfRank(Exercise):
-    name = "rows_of_rank"
-    signature = "rows_of_rank(num_rows: int, rank: int, world_size: int) -> int"
-    task = (
-        "**Exercise 4: how many, without counting.** Rows 0 to `num_rows - 1` are dealt "
-        "round-robin, row 0 to rank 0. Write `rows_of_rank(num_rows, rank, world_size)`: how many "
-        "rows the rank gets. Numbers go up to 10^18 and beyond, so that no loop would end, and "
-        "the result must be exact: a float holds about 16 digits only."
-    )
-    # So large that a list of the rows is refused at once, and a float is not exact.
-    LARGE = (10**18 + 1, 2 * 10**18 + 3)
-    MOST_SMALL = 12
-
-    def inputs(self) -> Iterator[tuple]:
-        for num_rows in (*range(self.MOST_SMALL + 1), *self.LARGE):
-            for world_size in (1, 2, 3, 4, 5, 7):
-                for rank in range(world_size):
-                    yield num_rows, rank, world_size
-
-    def allowed(self, num_rows: int, rank: int, world_size: int) -> bool:
-        # Between small and large, a shrink would go down one by one.
-        in_reach = num_rows <= self.MOST_SMALL or num_rows in self.LARGE
-        return in_reach and rank < world_size
-
-    def due(self, num_rows: int, rank: int, world_size: int) -> int:
-        return len(range(rank, num_rows, world_size))
-
-    def why(self, num_rows: int, rank: int, world_size: int) -> str:
-        if num_rows <= self.MOST_SMALL:
-            return f"rows {list(range(rank, num_rows, world_size))}"
-        return f"full rounds: {num_rows // world_size:_}, rows after them: {num_rows % world_size}"
-
-    def shown(self, num_rows: int, rank: int, world_size: int) -> str:
-        return f"{self.name}({num_rows:_}, rank={rank}, world_size={world_size})"
-
-    def shown_output(self, value: Any) -> str:
-        return f"{value:_}" if type(value) is int else repr(value)
-
-
-class PredictedEfficiency(Exercise):
-    name = "predicted_efficiency"
-    signature = "predicted_efficiency(serial_share: float, num_ranks: int, num_cores: int) -> float"
-    task = (
-        "**Exercise 5: what more ranks can bring.** Of the time on one rank, `serial_share` stays "
-        "however many there are; the rest is divided by the ranks at work, never more than "
-        "`num_cores`. Speed-up is the time on one rank divided by the time on all, efficiency the "
-        "speed-up divided by `num_ranks`. Write "
-        "`predicted_efficiency(serial_share, num_ranks, num_cores)`."
-    )
-
-    def inputs(self) -> Iterator[tuple]:
-        for num_ranks, num_cores in sorted(product(range(1, 9), repeat=2), key=sum):
-            for serial_share in (0.0, 0.5, 0.25, 1.0):
-                yield serial_share, num_ranks, num_cores
-        yield 0.1, 1000, 64
-
-    def allowed(self, serial_share: float, num_ranks: int, num_cores: int) -> bool:
-        return num_ranks >= 1 and num_cores >= 1
-
-    def time(self, serial_share: float, num_ranks: int, num_cores: int) -> float:
-        return serial_share + (1 - serial_share) / min(num_ranks, num_cores)
-
-    def due(self, serial_share: float, num_ranks: int, num_cores: int) -> float:
-        return 1 / self.time(serial_share, num_ranks, num_cores) / num_ranks
-
-    def why(self, serial_share: float, num_ranks: int, num_cores: int) -> str:
-        time = self.time(serial_share, num_ranks, num_cores)
-        at_work = min(num_ranks, num_cores)
-        return f"ranks at work: {at_work}, time: {time:g}, speed-up: {1 / time:g}"
-
-    def shown(self, serial_share: float, num_ranks: int, num_cores: int) -> str:
-        return f"{self.name}({serial_share}, num_ranks={num_ranks}, num_cores={num_cores})"
 
 
 EXERCISES = (

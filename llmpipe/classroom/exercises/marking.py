@@ -6,7 +6,8 @@ A notebook is not run. Of each answer, the last function of that name is taken, 
 imports, functions, classes and assignments at top level that it needs: thirty notebooks take a
 minute or so and no data, and a cell that fails elsewhere costs no marks. Each answer runs in a
 process of its own, for 60 s at most. That is still students' code on your machine: run it where it
-can do no harm."""
+can do no harm.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +27,20 @@ from pathlib import Path
 from llmpipe.classroom.exercises.check import EXERCISES, LABS, NOT_ATTEMPTED, WRONG, Result, examine
 from llmpipe.metrics import table, usable_cores
 
+MAX_PROCESS_SECONDS = 60
+
 
 @dataclass(frozen=True)
 class Statement:
     """One statement at top level: the names it binds and those it uses.
 
-    `code` can be compiled: a tree, or the text of a cell that cannot even be parsed (`broken`),
-    so that compiling it gives the student's own SyntaxError.
+    `code` can be compiled: a tree, or the text of a cell that cannot even be parsed, so that
+    compiling it gives the student's own SyntaxError.
     """
 
     code: ast.Module | str
     binds: frozenset[str]
     uses: frozenset[str]
-    broken: bool = False
 
 
 def statements(path: Path) -> list[Statement]:
@@ -62,7 +64,7 @@ def statements_for(name: str, everything: list[Statement]) -> list[Statement]:
         seen.add(name)
         binding = [index for index, each in enumerate(everything) if name in each.binds]
         # A cell that was broken and then written anew does no harm in a notebook.
-        sound = [index for index in binding if not everything[index].broken]
+        sound = [index for index in binding if not isinstance(everything[index].code, str)]
         needed.update(sound or binding)
         for index in sound:
             wanted |= everything[index].uses - seen
@@ -84,27 +86,90 @@ def code_cells(path: Path) -> list[str]:
 def cell_statements(source: str) -> list[Statement]:
     """The statements of one cell; lines that only IPython understands are left out."""
     for text in (source, re.sub(r"^(\s*)[%!?].*", r"\1pass", source, flags=re.MULTILINE)):
-        try:
+        with contextlib.suppress(SyntaxError):
             return [_statement(node) for node in ast.parse(text).body]
-        except SyntaxError:
-            continue
     names = re.findall(r"^(?:def|class) +(\w+)", source, re.MULTILINE)
-    return [Statement(source, frozenset(names), frozenset(), broken=True)]
+    return [Statement(source, frozenset(names), frozenset())]
 
 
 def _statement(node: ast.stmt) -> Statement:
     top = symtable.symtable(ast.unparse(node), "answers", "exec")
-    symbols = top.get_symbols()
+    symbols, tables = top.get_symbols(), top.get_children()
     binds = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
     uses = {s.get_name() for s in symbols if s.is_referenced()}
-    tables = top.get_children()
     for inner in tables:  # grows as it is walked: functions inside functions
         uses |= {s.get_name() for s in inner.get_symbols() if s.is_global()}
         tables.extend(inner.get_children())
     return Statement(ast.Module([node], []), frozenset(binds), frozenset(uses))
 
 
-MAX_PROCESS_SECONDS = 60
+def mark(path: Path, name: str) -> Result:
+    """Take one answer out of a file and examine it; runs the student's code."""
+    namespace = {"__name__": "answers"}
+    needed = statements_for(name, statements(path))
+    if not needed:
+        return Result(name, NOT_ATTEMPTED, f"{name}: there is no function of this name")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            for statement in needed:
+                # `annotations` of this module's __future__ is inherited: they are not evaluated.
+                exec(compile(statement.code, path.name, "exec"), namespace)
+    except (Exception, SystemExit) as error:
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Result(name, WRONG, f"{name}: wrong\n  its cell does not run: {line}")
+    return examine(EXERCISES[name], namespace.get(name))
+
+
+def mark_apart(path: Path, name: str) -> Result:
+    """`mark` in a process of its own, which cannot hang or take this one with it."""
+    command = [sys.executable, "-m", "llmpipe.classroom.exercises", str(path), "--only", name]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=MAX_PROCESS_SECONDS
+        )
+        return Result(**json.loads(done.stdout.splitlines()[-1]))
+    except subprocess.TimeoutExpired:
+        return Result(name, WRONG, f"{name}: wrong\n  stopped after {MAX_PROCESS_SECONDS} s")
+    except (IndexError, ValueError, TypeError):
+        return Result(name, WRONG, f"{name}: wrong\n  its process died, exit {done.returncode}")
+
+
+def mark_file(path: Path, lab: str | None = None) -> dict:
+    """The marks of one file: every exercise of the lab, each in its own process."""
+    try:
+        defined = {name for statement in statements(path) for name in statement.binds}
+    except (OSError, ValueError) as error:
+        return {"error": str(error)}
+    by_names = (name for name, lab_ in LABS.items() if defined & {e.name for e in lab_})
+    lab = lab or next(by_names, None)
+    if lab is None:
+        return {"error": f"defines none of the exercises: {', '.join(EXERCISES)}"}
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        results = list(pool.map(lambda exercise: mark_apart(path, exercise.name), LABS[lab]))
+    return {
+        "lab": lab,
+        "right": sum(result.right for result in results),
+        "of": len(results),
+        "exercises": {r.exercise: {"state": r.state, "message": r.message} for r in results},
+    }
+
+
+def summary(marks: dict[str, dict]) -> str:
+    """One table a lab, one line a file; then the files that could not be read."""
+    tables = []
+    for lab in LABS:
+        rows = [
+            {
+                "file": path,
+                **{name: exercise["state"] for name, exercise in one["exercises"].items()},
+                "right": f"{one['right']} of {one['of']}",
+            }
+            for path, one in marks.items()
+            if one.get("lab") == lab
+        ]
+        tables += [table(rows)] if rows else []
+    errors = [f"{path}: {one['error']}" for path, one in marks.items() if "error" in one]
+    return "\n".join(tables + errors)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,76 +196,3 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(marks, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return int(any("error" in one for one in marks.values()))
-
-
-def summary(marks: dict[str, dict]) -> str:
-    """One table a lab, one line a file; then the files that could not be read."""
-    parts = []
-    for lab, exercises in LABS.items():
-        rows = [
-            {
-                "file": path,
-                **{e.name: one["exercises"][e.name]["state"] for e in exercises},
-                "right": f"{one['right']} of {one['of']}",
-            }
-            for path, one in marks.items()
-            if one.get("lab") == lab
-        ]
-        parts += [table(rows)] if rows else []
-    parts += [f"{path}: {one['error']}" for path, one in marks.items() if "error" in one]
-    return "\n".join(parts)
-
-
-def mark_file(path: Path, lab: str | None = None) -> dict:
-    """The marks of one file: every exercise of the lab, each in its own process."""
-    try:
-        defined = {name for statement in statements(path) for name in statement.binds}
-    except (OSError, ValueError) as error:
-        return {"error": str(error)}
-    by_names = (name for name, lab_ in LABS.items() if defined & {e.name for e in lab_})
-    lab = lab or next(by_names, None)
-    if lab is None:
-        return {"error": f"defines none of the exercises: {', '.join(EXERCISES)}"}
-    names = [exercise.name for exercise in LABS[lab]]
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        results = list(pool.map(lambda name: mark_apart(path, name), names))
-    return {
-        "lab": lab,
-        "right": sum(result.right for result in results),
-        "of": len(results),
-        "exercises": {r.exercise: {"state": r.state, "message": r.message} for r in results},
-    }
-
-
-def mark_apart(path: Path, name: str) -> Result:
-    """`mark` in a process of its own, which cannot hang or take this one with it."""
-    command = [sys.executable, "-m", "llmpipe.classroom.exercises", str(path), "--only", name]
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=MAX_PROCESS_SECONDS,
-        )
-        return Result(**json.loads(done.stdout.splitlines()[-1]))
-    except subprocess.TimeoutExpired:
-        return Result(name, WRONG, f"{name}: wrong\n  stopped after {MAX_PROCESS_SECONDS} s")
-    except (IndexError, ValueError, TypeError):
-        return Result(name, WRONG, f"{name}: wrong\n  its process died, exit {done.returncode}")
-
-
-def mark(path: Path, name: str) -> Result:
-    """Take one answer out of a file and examine it; runs the student's code."""
-    namespace = {"__name__": "answers"}
-    needed = statements_for(name, statements(path))
-    if not needed:
-        return Result(name, NOT_ATTEMPTED, f"{name}: there is no function of this name")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            for statement in needed:
-                # `annotations` of this module's __future__ is inherited: they are not evaluated.
-                exec(compile(statement.code, path.name, "exec"), namespace)
-    except (Exception, SystemExit) as error:
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Result(name, WRONG, f"{name}: wrong\n  its cell does not run: {line}")
-    return examine(EXERCISES[name], namespace.get(name))

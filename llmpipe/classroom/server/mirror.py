@@ -15,53 +15,29 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmpipe import sample
+from llmpipe.arguments import check_count
 from llmpipe.sources.hub import SAMPLE_MARK, SAMPLE_STANDS_FOR
 
 ROWS_PER_GROUP = 1_000
 TOKENIZERS = {repo_id: folder for repo_id, folder in SAMPLE_STANDS_FOR.items() if folder}
-CONFIGS = {
-    "Salesforce/wikitext": ("wikitext-2-raw-v1", "wikitext-2-v1", "wikitext-103-raw-v1"),
-    "stanfordnlp/imdb": ("plain_text",),
-}
 # As many rows as the hub's, but for WikiText-103's training split: a tenth of its 1,801,350.
 WIKITEXT_2_ROWS = {"train": 36_718, "validation": 3_760, "test": 4_358}
 ROWS = {
-    "wikitext-2-raw-v1": WIKITEXT_2_ROWS,
-    "wikitext-2-v1": WIKITEXT_2_ROWS,
-    "wikitext-103-raw-v1": {**WIKITEXT_2_ROWS, "train": 180_000},
-    "plain_text": {"train": 25_000, "test": 25_000},
+    "Salesforce/wikitext": {
+        "wikitext-2-raw-v1": WIKITEXT_2_ROWS,
+        "wikitext-2-v1": WIKITEXT_2_ROWS,
+        "wikitext-103-raw-v1": {**WIKITEXT_2_ROWS, "train": 180_000},
+    },
+    "stanfordnlp/imdb": {"plain_text": {"train": 25_000, "test": 25_000}},
 }
 NOTE = f"This is {SAMPLE_MARK}: invented text under the names of the hub."
-
-
-def rows_to_write(num_rows: Mapping[str, int] | int | None) -> dict[str, dict[str, int]]:
-    """Rows by config and split: `ROWS`, cut to an integer, or replaced where `num_rows` names one.
-
-    `rows_to_write({"plain_text/test": 8})["plain_text"]` -> `{"train": 25000, "test": 8}`
-    `ValueError`: a name that is no `config/split`, or less than one row.
-    """
-    rows = {config: dict(splits) for config, splits in ROWS.items()}
-    wanted = {f"{config}/{split}": rows[config][split] for config in rows for split in rows[config]}
-    if isinstance(num_rows, int):
-        wanted = {name: min(count, num_rows) for name, count in wanted.items()}
-    elif num_rows is not None:
-        unknown = sorted(set(num_rows) - set(wanted))
-        if unknown:
-            raise ValueError(f"no split is named {unknown}; there are {sorted(wanted)}")
-        wanted.update(num_rows)
-    for name, count in wanted.items():
-        if count < 1:
-            raise ValueError(f"{name} needs at least 1 row, got {count}")
-        config, split = name.split("/")
-        rows[config][split] = count
-    return rows
 
 
 def row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -82,23 +58,16 @@ def card(repo_id: str) -> str:
 
     IMDB's labels get their names as on the hub: 0 is "neg", 1 is "pos".
     """
-    if repo_id not in CONFIGS:
+    if repo_id not in ROWS:
         return f"{NOTE}\n"
     lines = ["configs:"]
-    for config in CONFIGS[repo_id]:
+    for config, rows in ROWS[repo_id].items():
         lines += [f"- config_name: {config}", "  data_files:"]
-        for split in ROWS[config]:
-            lines += [f"  - split: {split}", f"    path: {config}/{split}-*"]
+        lines += [f"  - {{split: {split}, path: {config}/{split}-*}}" for split in rows]
     if repo_id == "stanfordnlp/imdb":
-        lines[1:2] = ["- config_name: plain_text", "  default: true"]
-        lines += ["dataset_info:", "  config_name: plain_text", "  features:"]
-        lines += ["  - name: text", "    dtype: string", "  - name: label", "    dtype:"]
-        lines += [
-            "      class_label:",
-            "        names:",
-            "          '0': neg",
-            "          '1': pos",
-        ]
+        lines += ["  default: true", "dataset_info:", "  config_name: plain_text", "  features:"]
+        lines += ["  - {name: text, dtype: string}"]
+        lines += ["  - {name: label, dtype: {class_label: {names: {'0': neg, '1': pos}}}}"]
     return "\n".join(["---", *lines, "---", "", NOTE, ""])
 
 
@@ -135,26 +104,27 @@ def refuse_other_content(folder: Path) -> None:
         raise FileExistsError(f"{folder} holds something else than our sample: name another folder")
 
 
-def write_sample(folder: Path, *, num_rows: Mapping[str, int] | int | None = None) -> Path:
+def write_sample(folder: Path, *, num_rows: int | None = None) -> Path:
     """Write the whole sample below `folder`, and return it. Memory stays flat at any size.
 
-    `num_rows` is a bound for every split, or says how many for some: `{"plain_text/train": 500}`.
-    Row groups have 1,000 rows and pages have checksums, so that readers can tell a damaged file. A
-    file appears under its name only when it is complete. Writing it again replaces the sample;
-    `FileExistsError`: something else lies there, which is left untouched.
+    A split has the rows of `ROWS`, or `num_rows` if that is fewer. Row groups have 1,000 rows
+    and pages have checksums, so that readers can tell a damaged file. A file appears under its name
+    only when it is complete. Writing it again replaces the sample; `FileExistsError`: something
+    else lies there, which is left untouched.
     """
+    if num_rows is not None:
+        check_count("num_rows", num_rows, 1)
     folder = Path(folder)
-    rows = rows_to_write(num_rows)
-    for repo_id in (*CONFIGS, *TOKENIZERS):
+    for repo_id in (*ROWS, *TOKENIZERS):
         refuse_other_content(folder / repo_id)
-    for repo_id in (*CONFIGS, *TOKENIZERS):
+    for repo_id in (*ROWS, *TOKENIZERS):
         with replacing(folder / repo_id / "README.md") as path:
             path.write_text(card(repo_id), encoding="utf-8", newline="\n")
-    for repo_id, configs in CONFIGS.items():
+    for repo_id, configs in ROWS.items():
         corpus = "articles" if repo_id == "Salesforce/wikitext" else "reviews"
-        for config in configs:
-            for split, count in rows[config].items():
-                tables = sample.tables(corpus, split, count)
+        for config, rows in configs.items():
+            for split, count in rows.items():
+                tables = sample.tables(corpus, split, min(count, num_rows or count))
                 write_parquet(folder / repo_id / config / f"{split}-00000-of-00001.parquet", tables)
     for repo_id, tokenizer_folder in TOKENIZERS.items():
         for source in sorted(tokenizer_folder.iterdir()):

@@ -102,6 +102,14 @@ class Mirror:
         ids = {f"{path.parent.name}/{path.name}" for path in paths}
         return sorted(repo_id for repo_id in ids if self._folder_with(repo_id))
 
+    def listing(self) -> list[str]:
+        """A line for each repository: how many files it has, and their size."""
+        found = {repo_id: self.find(repo_id).files.values() for repo_id in self.repo_ids()}
+        return [
+            f"  {repo_id}: {len(files)} files, {sum(file.size for file in files) / 1e6:.1f} MB"
+            for repo_id, files in found.items()
+        ]
+
     def find(self, repo_id: str) -> Repository | None:
         """The repository as it is now, or None. Reads all of a file when it is new or changed."""
         folder = self._folder_with(repo_id)
@@ -144,7 +152,7 @@ class Mirror:
             known = self._digests.get(location)
             if known is None or known[0] != stamp:
                 digest = hashlib.sha256()
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
                 known = self._digests[location] = stamp, digest.hexdigest()
             return known

@@ -5,8 +5,10 @@
 
 Programs started with `HF_ENDPOINT` set to that address need nothing else: `datasets` (whole and
 streamed), `transformers` and `huggingface_hub` find what the folders hold, and are told as the hub
-tells them what is missing. What is said is in `hub.py`, how it goes over the wire in `handler.py`.
-Nothing is ever written, and only what the mirror lists is read. A thread serves each connection."""
+tells them what is missing. What is said is in `replies`, how it goes over the wire here: a
+`HubHandler` for each connection, in a thread of its own, of one `HubServer`. Nothing is ever
+written, and only what the mirror lists is read.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,6 @@ from llmpipe.classroom.server.replies import Reply, Request, answer, error_reply
 from llmpipe.classroom.server.repository import Mirror, stamp_of
 
 logger = logging.getLogger("llmpipe.serve")
-
 FORM_LENGTH = re.compile(r"[0-9]{1,6}")
 
 
@@ -139,9 +140,6 @@ class HubHandler(BaseHTTPRequestHandler):
         logger.debug(f"%s {template}", self.client_address[0], *values)
 
 
-logger = logging.getLogger("llmpipe.serve")
-
-
 class HubServer(ThreadingHTTPServer):
     """The listening socket. `OSError` from the constructor: the port is taken, or no such host."""
 
@@ -235,9 +233,7 @@ def serve(*folders: str | os.PathLike, **options: object) -> None:
     `options` are those of `serving`, with its errors.
     """
     with serving(*folders, **options) as server, contextlib.suppress(KeyboardInterrupt):
-        for repo_id in server.mirror.repo_ids():
-            sizes = [file.size for file in server.mirror.find(repo_id).files.values()]
-            print(f"  {repo_id}: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB")
+        print(*server.mirror.listing(), sep="\n")
         print(f"served at {server.endpoint} until Ctrl-C. What students type before they start:")
         print(f"  export HF_ENDPOINT={server.endpoint}")
         print(f'  $env:HF_ENDPOINT = "{server.endpoint}"    (PowerShell)')

@@ -1,17 +1,16 @@
 """Trains the sample's two tokenizers.
 
-`python -m llmpipe.classroom.server.train_tokenizers OUTPUT_FOLDER`.
+    python -m llmpipe.classroom.server.train_tokenizers OUTPUT_FOLDER
 
 They stand in for GPT-2's and DistilBERT's where there is no network, are laid out as those are, and
-have 8,192 ids each instead of 50,257 and 30,522. The files in `llmpipe/sample/data/tokenizers`
-came from here: training the byte-level BPE again gives the same file, training the WordPiece
-another one
-each time, which is why the files are kept.
+have 8,192 ids each instead of 50,257 and 30,522. The files in `llmpipe/sample/data/tokenizers` came
+from here: training the byte-level BPE again gives the same file, training the WordPiece another one
+each time, which is why the files are kept. Their `tokenizer_config.json` are written by hand, and
+copied.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,35 +25,11 @@ from tokenizers import (
     trainers,
 )
 
+from llmpipe.classroom.server.mirror import TOKENIZERS
 from llmpipe.sample import tables
 
 VOCABULARY_SIZE = 8192
 BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-
-GPT2_CONFIG = {
-    "add_prefix_space": False,
-    "backend": "tokenizers",
-    "bos_token": "<|endoftext|>",
-    "eos_token": "<|endoftext|>",
-    "errors": "replace",
-    "model_max_length": 1024,
-    "pad_token": None,
-    "tokenizer_class": "GPT2Tokenizer",
-    "unk_token": "<|endoftext|>",
-}
-DISTILBERT_CONFIG = {
-    "backend": "tokenizers",
-    "cls_token": "[CLS]",
-    "do_lower_case": True,
-    "mask_token": "[MASK]",
-    "model_max_length": 512,
-    "pad_token": "[PAD]",
-    "sep_token": "[SEP]",
-    "strip_accents": None,
-    "tokenize_chinese_chars": True,
-    "tokenizer_class": "DistilBertTokenizer",
-    "unk_token": "[UNK]",
-}
 
 
 def training_texts() -> Iterator[list[str]]:
@@ -95,27 +70,21 @@ def train_distilbert(texts: Iterator[list[str]]) -> Tokenizer:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[
-            ("[CLS]", BERT_TOKENS.index("[CLS]")),
-            ("[SEP]", BERT_TOKENS.index("[SEP]")),
-        ],
+        special_tokens=[(name, BERT_TOKENS.index(name)) for name in ("[CLS]", "[SEP]")],
     )
     return tokenizer
-
-
-def save(tokenizer: Tokenizer, config: dict, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-    text = json.dumps(config, indent=2) + "\n"
-    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
 
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python -m llmpipe.classroom.server.train_tokenizers OUTPUT_FOLDER")
-    folder = Path(sys.argv[1])
-    save(train_gpt2(training_texts()), GPT2_CONFIG, folder / "gpt2")
-    save(train_distilbert(training_texts()), DISTILBERT_CONFIG, folder / "distilbert")
+    train = {"gpt2": train_gpt2, "distilbert": train_distilbert}
+    for kept in TOKENIZERS.values():
+        tokenizer, folder = train[kept.name](training_texts()), Path(sys.argv[1], kept.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+        config = (kept / "tokenizer_config.json").read_bytes()
+        (folder / "tokenizer_config.json").write_bytes(config)
 
 
 if __name__ == "__main__":

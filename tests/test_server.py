@@ -29,17 +29,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from llmpipe import sample
-from llmpipe.classroom.server.mirror import NOTE, ROWS_PER_GROUP, rows_to_write, write_sample
+from llmpipe.classroom.server.mirror import NOTE, ROWS, ROWS_PER_GROUP, write_sample
 from llmpipe.classroom.server.replies import byte_range, error_reply
 from llmpipe.classroom.server.repository import Mirror
 from llmpipe.classroom.server.server import HubHandler, serving
 
-ROWS = {
-    "wikitext-2-raw-v1/train": 1_200,
-    "wikitext-2-v1/train": 2_500,
-    "wikitext-2-v1/validation": 300,
-    "plain_text/train": 1_500,
-}
+NUM_ROWS = 2_500
 WIKITEXT, IMDB = "Salesforce/wikitext", "stanfordnlp/imdb"
 GPT2, DISTILBERT = "openai-community/gpt2", "distilbert/distilbert-base-uncased"
 VALIDATION = "wikitext-2-v1/validation-00000-of-00001.parquet"
@@ -51,10 +46,7 @@ HANG_LIMIT_S = 120
 
 @pytest.fixture(scope="session")
 def sample_mirror(tmp_path_factory) -> Path:
-    small = {
-        f"{config}/{split}": 50 for config, rows in rows_to_write(None).items() for split in rows
-    }
-    return write_sample(tmp_path_factory.mktemp("sample"), num_rows={**small, **ROWS})
+    return write_sample(tmp_path_factory.mktemp("sample"), num_rows=NUM_ROWS)
 
 
 @pytest.fixture(params=["sample", "LLMPIPE_MIRROR"])
@@ -79,7 +71,22 @@ def small_mirror(tmp_path) -> Path:
     return folder
 
 
-def client(endpoint: str, home: Path, code: str, **environment: str) -> dict:
+IN_CLIENT = """
+import json
+from huggingface_hub import dataset_info, hf_hub_download, snapshot_download
+out = {}
+def failure(function, *arguments, **options):
+    try:
+        function(*arguments, **options)
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+    return ["none", ""]
+def download(*arguments, **options):
+    return failure(hf_hub_download, *arguments, **options)[0]
+"""
+
+
+def client(endpoint: str, home: Path, code: str) -> dict:
     """What `code` leaves in the dict `out`, run by a new Python that knows only this hub.
 
     A process of its own, since `huggingface_hub` reads HF_ENDPOINT once, when it is imported.
@@ -91,8 +98,8 @@ def client(endpoint: str, home: Path, code: str, **environment: str) -> dict:
     }
     kept |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "PYTHONWARNINGS": "ignore"}
     run = subprocess.run(
-        [sys.executable, "-c", f"import json\nout = {{}}\n{code}\nprint(json.dumps(out))"],
-        env={**kept, **environment},
+        [sys.executable, "-c", f"{IN_CLIENT}\n{code}\nprint(json.dumps(out))"],
+        env=kept,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -121,10 +128,7 @@ def raw(server, request: bytes) -> bytes:
     with socket.create_connection(server.server_address[:2], timeout=HANG_LIMIT_S) as wire:
         wire.sendall(request)
         wire.shutdown(socket.SHUT_WR)
-        pieces = []
-        while piece := wire.recv(65536):
-            pieces.append(piece)
-        return b"".join(pieces)
+        return b"".join(iter(lambda: wire.recv(65536), b""))
 
 
 def sha256(path: Path) -> str:
@@ -185,7 +189,7 @@ for name in {(GPT2, DISTILBERT)!r}:
 def test_huggingface_hub_finds_and_downloads_everything(served, tmp_path):
     code = f"""
 import os
-from huggingface_hub import HfApi, HfFileSystem, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, HfFileSystem
 api = HfApi()
 for kind, repo_id in [("dataset", "{WIKITEXT}"), ("model", "{GPT2}")]:
     info = api.repo_info(repo_id, repo_type=kind, files_metadata=True)
@@ -234,40 +238,22 @@ out["one"] = hf_hub_download("{WIKITEXT}", "{VALIDATION}", repo_type="dataset")
     assert Path(out["one"]).read_bytes() == (served / WIKITEXT / VALIDATION).read_bytes()
 
 
-ERRORS = """
-import importlib
-def failure(module, function, *arguments, **options):
-    try:
-        getattr(importlib.import_module(module), function)(*arguments, **options)
-    except Exception as error:
-        return [type(error).__name__, str(error)]
-    return ["none", ""]
-def download(*arguments, **options):
-    return failure("huggingface_hub", "hf_hub_download", *arguments, **options)[0]
-"""
-
-
 def test_clients_raise_the_hubs_own_errors(sample_mirror, tmp_path):
-    code = (
-        ERRORS
-        + f"""
+    code = f"""
+from datasets import load_dataset
+from transformers import AutoTokenizer
 out["repository"] = download("nobody/nothing", "a.txt")
 out["as data set"] = download("nobody/nothing", "a.txt", repo_type="dataset")
 out["file"] = download("{GPT2}", "absent.txt")
 out["revision"] = download("{GPT2}", "tokenizer.json", revision="v9")
-out["snapshot"] = failure("huggingface_hub", "snapshot_download", "nobody/nothing")[0]
-out["info"] = failure("huggingface_hub", "dataset_info", "nobody/nothing")[0]
-out["load"] = failure("datasets", "load_dataset", "nobody/nothing")[0]
-out["config"] = failure("datasets", "load_dataset", "{WIKITEXT}", "wikitext-9")
-out["tokenizer"] = failure("transformers.AutoTokenizer", "from_pretrained", "nobody/nothing")[0]
+out["snapshot"] = failure(snapshot_download, "nobody/nothing")[0]
+out["info"] = failure(dataset_info, "nobody/nothing")[0]
+out["load"] = failure(load_dataset, "nobody/nothing")[0]
+out["config"] = failure(load_dataset, "{WIKITEXT}", "wikitext-9")
+out["tokenizer"] = failure(AutoTokenizer.from_pretrained, "nobody/nothing")[0]
 """
-    )
-    code = code.replace('"transformers.AutoTokenizer", "from_pretrained"', '"helper", "tokenizer"')
-    (tmp_path / "helper.py").write_text(
-        "from transformers import AutoTokenizer\ntokenizer = AutoTokenizer.from_pretrained\n"
-    )
     with serving(sample_mirror) as server:
-        out = client(server.endpoint, tmp_path / "home", code, PYTHONPATH=str(tmp_path))
+        out = client(server.endpoint, tmp_path, code)
     assert out.pop("config")[0] == "ValueError"
     assert out == {
         "repository": "RepositoryNotFoundError",
@@ -286,31 +272,26 @@ def test_clients_make_the_same_of_the_hubs_401_for_a_missing_repository(sample_m
         def respond(self, request):
             return error_reply(401, "Invalid username or password.", "RepoNotFound")
 
-    code = (
-        ERRORS
-        + """
+    code = """
+from datasets import load_dataset
 out["file"] = download("nobody/nothing", "a.txt")
-out["load"] = failure("datasets", "load_dataset", "nobody/nothing")[0]
+out["load"] = failure(load_dataset, "nobody/nothing")[0]
 """
-    )
     with serving(sample_mirror, handler=AsTheHub) as server:
         out = client(server.endpoint, tmp_path, code)
     assert out == {"file": "RepositoryNotFoundError", "load": "DatasetNotFoundError"}
 
 
 def test_a_gated_repository_wants_a_token(sample_mirror, tmp_path):
-    code = (
-        ERRORS
-        + f"""
-from huggingface_hub import dataset_info, hf_hub_download
+    code = f"""
+from datasets import load_dataset
 out["gated"] = [dataset_info(name).gated for name in ("{WIKITEXT}", "{IMDB}")]
 out["without"] = download("{WIKITEXT}", "README.md", repo_type="dataset")
-out["load"] = failure("datasets", "load_dataset", "{WIKITEXT}", "wikitext-2-v1")
+out["load"] = failure(load_dataset, "{WIKITEXT}", "wikitext-2-v1")
 out["other"] = download("{IMDB}", "README.md", repo_type="dataset")
 path = hf_hub_download("{WIKITEXT}", "README.md", repo_type="dataset", token="any")
 out["with"] = open(path).read()
 """
-    )
     with serving(sample_mirror, gated=[WIKITEXT]) as server:
         out = client(server.endpoint, tmp_path, code)
     assert out["gated"] == ["auto", False]
@@ -327,7 +308,7 @@ def test_a_data_set_with_a_script_is_refused_and_the_script_not_run(tmp_path):
     marker = tmp_path / "it-ran"
     (repository / "evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
     (repository / "train.jsonl").write_text('{"text": "a"}\n')
-    code = ERRORS + 'out["load"] = failure("datasets", "load_dataset", "evil/evil")'
+    code = 'from datasets import load_dataset\nout["load"] = failure(load_dataset, "evil/evil")'
     with serving(tmp_path / "mirror") as server:
         out = client(server.endpoint, tmp_path / "home", code)
     assert out["load"][0] == "RuntimeError"
@@ -343,12 +324,8 @@ def test_nothing_outside_the_mirror_can_be_reached(tmp_path, caplog):
     folder, repository = tmp_path / "mirror", tmp_path / "mirror/group/repo"
     repository.mkdir(parents=True)
     (repository / "ten.txt").write_bytes(b"0123456789")
-    for path in (
-        "secret.txt",
-        "mirror/secret.txt",
-        "mirror/group/secret.txt",
-        "other/a/secret.txt",
-    ):
+    for folder_of_one in (".", "mirror", "mirror/group", "other/a"):
+        path = f"{folder_of_one}/secret.txt"
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(secret)
     (repository / ".hidden").write_bytes(secret)
@@ -364,15 +341,9 @@ def test_nothing_outside_the_mirror_can_be_reached(tmp_path, caplog):
     starts = ["/group/repo/resolve/main/", "/datasets/group/repo/resolve/main/", "/", "//"]
     starts += ["/api/models/group/repo/tree/main/", "/group/repo/resolve/"]
     climbs = ["../" * n for n in range(1, 9)] + ["%2e%2e/" * 4, "..%2f" * 4, "%2e%2e%2f" * 3]
-    climbs += [
-        "..\\" * 3,
-        "..%5c" * 3,
-        "%252e%252e%252f" * 3,
-        "....//" * 3,
-        "./../",
-        "deep/../../../",
-    ]
-    climbs += ["%c0%ae%c0%ae/" * 3, "..;/" * 3, "..%00/" * 3]
+    climbs += [part * 3 for part in ("..\\", "..%5c", "%252e%252e%252f", "....//")]
+    climbs += [part * 3 for part in ("%c0%ae%c0%ae/", "..;/", "..%00/")]
+    climbs += ["./../", "deep/../../../"]
     targets = [s + c + "secret.txt" for s in starts for c in climbs]
     targets += [s + str(tmp_path / "secret.txt") for s in starts]
     for name in ("link.txt", "linked/a/secret.txt", "linked", "gone.txt", ".hidden", "ten.txt%00"):
@@ -442,7 +413,11 @@ def test_what_is_not_here_is_a_404_with_a_reason(small_mirror, target, method):
 
 
 def test_only_reading_is_allowed(small_mirror):
-    before = {path: path.stat() for path in small_mirror.rglob("*")}
+    def seen():  # but for the time of reading, which may change
+        stats = {path: path.stat() for path in small_mirror.rglob("*")}
+        return {p: (s.st_ino, s.st_size, s.st_mtime_ns, s.st_mode) for p, s in stats.items()}
+
+    before = seen()
     cases = 0
     with serving(small_mirror) as server:
         for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "POST", "TRACE", "MKCOL"):
@@ -454,7 +429,7 @@ def test_only_reading_is_allowed(small_mirror):
         assert ask(server, "/api/models/group/repo/paths-info/main")[0] == 405
         assert ask(server, "/group/repo/resolve/main/ten.txt")[2] == b"0123456789"
     assert cases == 14
-    assert {path: path.stat() for path in small_mirror.rglob("*")} == before
+    assert seen() == before
 
 
 MALFORMED = [
@@ -624,8 +599,8 @@ def test_32_downloads_at_once_are_exact_and_not_held_in_memory(small_mirror):
             start.wait()
             connection.request("GET", "/group/repo/resolve/main/deep/noise.bin")
             response = connection.getresponse()
-            while piece := response.read(1 << 16):
-                digest.update(piece)
+            while chunk := response.read(1 << 16):
+                digest.update(chunk)
         return digest.hexdigest()
 
     with serving(small_mirror) as server, ThreadPoolExecutor(32) as pool:
@@ -764,18 +739,16 @@ def test_the_fault_handlers_fail_as_they_say(small_mirror):
 
 def test_the_sample_mirror_holds_the_samples_rows(sample_mirror):
     cases = 0
-    rows = rows_to_write(None)
     for repo_id, corpus in ((WIKITEXT, "articles"), (IMDB, "reviews")):
         for path in sorted((sample_mirror / repo_id).rglob("*.parquet")):
-            config, split = path.parent.name, path.name.split("-")[0]
-            count = ROWS.get(f"{config}/{split}", 50)
+            split = path.name.split("-")[0]
             file = pq.ParquetFile(path, page_checksum_verification=True)
-            due = [row for t in sample.tables(corpus, split, count) for row in t.to_pylist()]
+            due = [row for t in sample.tables(corpus, split, NUM_ROWS) for row in t.to_pylist()]
             assert file.read().to_pylist() == due
-            assert len(due) == count
+            assert len(due) == NUM_ROWS
             groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            assert groups[:-1] == [ROWS_PER_GROUP] * (len(groups) - 1)
-            assert rows[config][split] >= count
+            assert groups == [ROWS_PER_GROUP, ROWS_PER_GROUP, NUM_ROWS - 2 * ROWS_PER_GROUP]
+            assert ROWS[repo_id][path.parent.name][split] >= NUM_ROWS
             cases += 1
     assert cases == 3 * 3 + 2
     assert not list(sample_mirror.rglob(".*"))
@@ -818,15 +791,11 @@ def test_the_sample_does_not_overwrite_what_it_did_not_write(tmp_path):
     assert theirs.read_text() == "real data\n"
 
 
-def test_the_number_of_rows_is_checked():
-    assert rows_to_write(8)["plain_text"] == {"train": 8, "test": 8}
-    assert rows_to_write(10**9) == rows_to_write(None)
-    assert rows_to_write({"plain_text/test": 10**9})["plain_text"]["test"] == 10**9
-    for wrong in (0, -1, {"plain_text/test": 0}):
-        with pytest.raises(ValueError, match=r"at least 1 row, got (0|-1)"):
-            rows_to_write(wrong)
-    with pytest.raises(ValueError, match=r"no split is named \['imdb/train'\]"):
-        rows_to_write({"imdb/train": 5})
+def test_the_number_of_rows_is_checked_before_anything_is_written(tmp_path):
+    for wrong, kind in ((0, ValueError), (-1, ValueError), (1.5, TypeError)):
+        with pytest.raises(kind, match="num_rows must be"):
+            write_sample(tmp_path, num_rows=wrong)
+    assert not list(tmp_path.iterdir())
 
 
 # ------------------------------------------------------------------------------------- the command
@@ -841,6 +810,15 @@ def llmpipe(*arguments: object, **environment: str) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def lines_before_it_serves(process: subprocess.Popen) -> list[str]:
+    """The lines that the command prints before it serves."""
+    lines = []
+    while not lines or "--host 0.0.0.0" not in lines[-1]:
+        lines.append(process.stdout.readline())
+        assert lines[-1], process.communicate()
+    return lines
 
 
 def one_line(process: subprocess.Popen) -> str:
@@ -870,11 +848,7 @@ def test_the_command_says_what_is_wrong_in_one_line(small_mirror, tmp_path):
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_told_to_stop(small_mirror, tmp_path, ending):
     process = llmpipe("serve", "--port", 0, LLMPIPE_MIRROR=str(small_mirror))
-    lines = []
-    while not lines or "--host 0.0.0.0" not in lines[-1]:
-        lines.append(process.stdout.readline())
-        assert lines[-1], process.communicate()
-    text = "".join(lines)
+    text = "".join(lines_before_it_serves(process))
     endpoint = re.search(r"export HF_ENDPOINT=http://127.0.0.1:(\d+)\n", text)
     assert f'$env:HF_ENDPOINT = "http://127.0.0.1:{endpoint[1]}"' in text
     assert "group/repo: 3 files, 10.0 MB" in text
@@ -889,10 +863,7 @@ def test_the_command_serves_until_it_is_told_to_stop(small_mirror, tmp_path, end
 
 def test_the_command_serves_the_sample_and_takes_it_away_again(tmp_path):
     process = llmpipe("serve", "--sample", "--port", 0, "--quiet", TMPDIR=str(tmp_path))
-    lines = []
-    while not lines or "--host 0.0.0.0" not in lines[-1]:
-        lines.append(process.stdout.readline())
-        assert lines[-1], process.communicate()
+    lines = lines_before_it_serves(process)
     assert [line.split(":")[0].strip() for line in lines[:4]] == sorted(
         [WIKITEXT, IMDB, GPT2, DISTILBERT]
     )

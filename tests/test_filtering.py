@@ -2,7 +2,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmpipe import QualityFilter
@@ -41,6 +41,7 @@ def filtered(texts, **options):
     return kept["text"].to_pylist(), ledger["filter", "documents"]
 
 
+@settings(deadline=None)
 @given(documents)
 @example(["\x1c a \x1f", "\x85", "\u3000", "\u200b", "\ufeff", "\x00" * 100])
 def test_blank_and_too_short_strip_as_python_does(texts):
@@ -48,12 +49,14 @@ def test_blank_and_too_short_strip_as_python_does(texts):
     assert too_short(texts, 5).tolist() == [len(text.strip()) < 5 for text in texts]
 
 
+@settings(deadline=None)
 @given(documents)
 @example(["a\x1cb\x85c\x1dd e"])
 def test_words_are_those_of_python(texts):
     assert too_few_words(texts, 3).tolist() == [len(text.split()) < 3 for text in texts]
 
 
+@settings(deadline=None)
 @given(documents)
 def test_letter_ratio_counts_what_unicode_calls_letters_and_marks(texts):
     import unicodedata
@@ -66,6 +69,7 @@ def test_letter_ratio_counts_what_unicode_calls_letters_and_marks(texts):
     assert low_letter_ratio(texts, 0.6).tolist() == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["a", "bb", "ccc", "dddd"]), max_size=14), max_size=6))
 def test_repetition_measures_the_commonest_n_grams(rows):
     """Against a plain count with a dictionary, one document at a time."""
@@ -82,6 +86,7 @@ def test_repetition_measures_the_commonest_n_grams(rows):
     assert repetition([" ".join(row) for row in rows]).tolist() == expected
 
 
+@settings(deadline=None)
 @given(documents)
 def test_every_document_is_kept_or_counted_under_the_first_rule_that_rejects_it(texts):
     kept, entry = filtered(texts, min_chars=4, **ALL_RULES)
