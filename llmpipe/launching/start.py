@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
 
 from llmpipe.launching.rank import Rank, RankError
@@ -20,6 +20,7 @@ START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # of ranks,
 
 # What ranks import that stream, so that none has to wait for it.
 STREAMING = (
+    "torch",
     "llmpipe.streaming.block_stream",
     "llmpipe.classification.stream",
     "gigatoken",
@@ -36,16 +37,10 @@ def start_fork_server(preload: Iterable[str] = STREAMING) -> None:
     lives as long as this process: only the first call here or of `run_ranks` decides what it
     imports. Where ranks are spawned by default there is no server, and this does nothing.
     """
-
-    def start() -> None:
-        block_interrupts()
-        forkserver.ensure_running()
-
     if START_METHOD == "forkserver":
         set_preload(preload)
-        thread = threading.Thread(target=start)  # Ctrl-C interrupts only the main one
-        thread.start()
-        thread.join()  # else a `run_ranks` soon after might decide what is imported
+        with interrupts_blocked():
+            forkserver.ensure_running()
 
 
 def set_preload(preload: Iterable[str]) -> None:
@@ -54,15 +49,21 @@ def set_preload(preload: Iterable[str]) -> None:
     forkserver.set_forkserver_preload(["llmpipe.launching.rank", *preload])
 
 
-def block_interrupts() -> None:
+@contextlib.contextmanager
+def interrupts_blocked() -> Iterator[None]:
     """Let all processes that this thread starts inherit a blocked SIGINT.
 
-    A terminal sends Ctrl-C to them too, but it is the parent's to answer. The resource tracker
-    would unblock it when it starts, and is started first.
+    A terminal sends Ctrl-C to them too, but it is the parent's to answer.
     """
-    if hasattr(signal, "pthread_sigmask"):
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # first, as its start would unblock SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Starter(threading.Thread):
@@ -75,16 +76,16 @@ class Starter(threading.Thread):
         self.failure: RankError | None = None
 
     def run(self) -> None:
-        block_interrupts()
-        for rank in self.ranks:
-            try:
-                if not self.cancelled.is_set():
-                    rank.process.start()
-            except Exception as error:
-                self.failure = rank.error(f"could not be started: {error!r}")
-                self.cancelled.set()
-            rank.writer.close()  # with our copy open, the rank's end would not show as EOF
-            rank.assignment_reader.close()
+        with interrupts_blocked():
+            for rank in self.ranks:
+                try:
+                    if not self.cancelled.is_set():
+                        rank.process.start()
+                except Exception as error:
+                    self.failure = rank.error(f"could not be started: {error!r}")
+                    self.cancelled.set()
+                rank.writer.close()  # with our copy open, the rank's end would not show as EOF
+                rank.assignment_reader.close()
         self.started.set()
         for rank in self.ranks:
             # BrokenPipeError: the rank is dead, which is for `run_ranks` to find and report.
