@@ -40,7 +40,7 @@ def stream(file: str, tokenizer_folder: str, max_length: int, batch_size: int, w
     from llmpipe.classification.labels import label_counts, padding_ratio, truncation_ratio
 
     def loader_of(padding: str) -> Any:
-        options = {"padding": padding, "batch_size": batch_size, "mix": 1}
+        options = {"padding": padding, "batch_size": batch_size, "cycle_length": 1}
         reviews = ClassificationStream(open_source(file), tokenizer, max_length, **options)
         return DataLoader(reviews, batch_size=None)
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.ticker import EngFormatter
 
-from llmpipe.arguments import check_block_size
+from llmpipe.arguments import check_count
 from llmpipe.classroom.plots.colours import (
     BLACK,
     BLUE,
@@ -218,7 +218,7 @@ def block_origins(lengths: Sequence[int], block_size: int) -> CaptionedFigure:
     Raises ValueError if a length is negative, if there is no id, or if there are more than 200 of
     them or 20 in a block.
     """
-    check_block_size(block_size)
+    check_count("block_size", block_size, 1)
     lengths = list(lengths)
     if not lengths or min(lengths) < 0:
         raise ValueError(f"lengths must be one or more numbers of ids, from 0, got {lengths}")
