@@ -121,7 +121,7 @@ def test_peak_memory_is_the_peak_in_a_process_of_its_own_with_the_system_s_pages
 
 def test_wrong_calls_say_what_is_wrong(monkeypatch):
     monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
-    with pytest.raises(ValueError, match="way must be one of whole, stream, got 'half'"):
+    with pytest.raises(ValueError, match="way must be 'whole' or 'stream', got 'half'"):
         memory.peak_memory("half", "wikitext-2", 10)
     with pytest.raises(RuntimeError, match="unknown source 'nothing'"):
         memory.peak_memory("whole", "nothing", 10)

@@ -23,8 +23,8 @@ from datasets import load_dataset
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import AutoTokenizer
 
-from llmpipe.classroom.bench.plan import count_ids, gather, gather_labelled, loaded
-from llmpipe.classroom.bench.rank_files import RankFile
+from llmpipe.classroom.bench.plan import LABELLED, count_ids, gather, loaded
+from llmpipe.classroom.bench.rank_files import write_rank
 
 
 class Blocks(Dataset):
@@ -64,6 +64,10 @@ class StreamedBlocks(IterableDataset):
                 ids = torch.tensor(self.buffer[: self.block_size])
                 yield {"input_ids": ids, "labels": ids.clone()}
                 self.buffer = self.buffer[self.block_size :]
+
+    def counts(self) -> tuple[int, int, list[int], int]:
+        """At the end: rows read, documents kept, ids left over, and none of them padding."""
+        return self.num_rows, self.num_documents, self.buffer, 0
 
 
 class Reviews(Dataset):
@@ -148,45 +152,38 @@ def lab2(
     loader = DataLoader(dataset, batch_size=batch_size, num_workers=0)
     counts = {"epoch_ids": count_ids(loader, watch)}
     counts |= {"rows": dataset.num_rows, "left_over": len(dataset.buffer)}
-    return {"blocks": gather(loader), "counts": counts}
+    return {**gather(loader, blocks="input_ids"), "counts": counts}
 
 
 def lab4(file: str, tokenizer_folder: str, max_length: int, batch_size: int, watch: Any) -> dict:
     """From opening a Parquet file to the end of an epoch of padded batches; laps of `count_ids`.
 
-    Returns what `llmpipe.classroom.bench.plan.gather_labelled` does, and `counts`: `epoch_ids`.
+    Returns `ids` and `mask` (num_rows, max_length), `labels` (num_rows,), `sizes` (num_batches,) of
+    the batches, and `counts`: `epoch_ids`.
     """
     tokenizer = loaded(AutoTokenizer.from_pretrained, tokenizer_folder, watch)
     rows = load_dataset("parquet", data_files={"train": file}, split="train")
     reviews = Reviews(rows, tokenizer, max_length)
     loader = DataLoader(reviews, batch_size=batch_size, num_workers=0)
     counts = {"epoch_ids": count_ids(loader, watch)}
-    return {**gather_labelled(loader), "counts": counts}
+    return {**gather(loader, **LABELLED), "counts": counts}
 
 
 def run_rank(
-    rank: int,
-    file: str,
-    tokenizer_folder: str,
-    world_size: int,
-    min_chars: int,
-    block_size: int,
-    batch_size: int,
-    folder: str,
+    rank: int, file: str, tokenizer_folder: str, sizes: tuple[int, int, int, int], folder: str
 ) -> None:
-    kept = RankFile(folder, rank)
+    world_size, min_chars, block_size, batch_size = sizes
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     dataset = StreamedBlocks(file, tokenizer, min_chars, block_size, rank, world_size)
-    for batch in DataLoader(dataset, batch_size=batch_size, num_workers=0):
-        kept.add(batch["input_ids"])
-    kept.write(dataset.num_rows, dataset.num_documents, remainder=dataset.buffer)
+    loader = DataLoader(dataset, batch_size=batch_size, num_workers=0)
+    write_rank(folder, rank, loader, dataset.counts)
 
 
 def main(file: str, tokenizer_folder: str, *more: str) -> None:
     """`more` are world_size, min_chars, block_size, batch_size, and a folder for the results."""
     *sizes, folder, _ = more
     sizes = tuple(map(int, sizes))
-    torch.multiprocessing.spawn(run_rank, (file, tokenizer_folder, *sizes, folder), nprocs=sizes[0])
+    torch.multiprocessing.spawn(run_rank, (file, tokenizer_folder, sizes, folder), nprocs=sizes[0])
 
 
 if __name__ == "__main__":

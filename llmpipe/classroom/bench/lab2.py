@@ -55,7 +55,8 @@ def lab2(
     if not epoch_ids:
         raise ValueError(f"{left_over} ids are less than a block of {block_size}")
     counts = {"rows": rows.num_in, "documents": rows.num_out, "left_over": left_over}
-    return {"blocks": gather(loader), "counts": {**counts, "epoch_ids": epoch_ids}}
+    counts["epoch_ids"] = epoch_ids
+    return {**gather(loader, blocks="input_ids"), "counts": counts}
 
 
 def compare_lab2(results: Mapping[str, dict], **_: int) -> dict:

@@ -14,12 +14,13 @@ import numpy as np
 from llmpipe.classroom.bench.memory import import_all
 from llmpipe.classroom.bench.plan import (
     EPOCH,
+    LABELLED,
     Bench,
     Watch,
     all_equal,
     classic,
     count_ids,
-    gather_labelled,
+    gather,
     loaded,
     rates,
 )
@@ -63,7 +64,7 @@ def stream(file: str, tokenizer_folder: str, max_length: int, batch_size: int, w
         "padding_ratio": padding_ratio(ledger),
         "paddings": {padding: measured(padding) for padding in PADDINGS},
     }
-    return {**gather_labelled(loader), "counts": counts}
+    return {**gather(loader, **LABELLED), "counts": counts}
 
 
 def map_style(
@@ -79,7 +80,7 @@ def map_style(
     dataset = ClassificationDataset(open_source(file).load("train"), tokenizer, max_length)
     loader = DataLoader(dataset, batch_size, collate_fn=ClassificationDataset.collate)
     counts = {"epoch_ids": count_ids(loader, watch)}
-    return {**gather_labelled(loader), "counts": counts}
+    return {**gather(loader, **LABELLED), "counts": counts}
 
 
 def compare_lab4(results: Mapping[str, dict], **_: int) -> dict:

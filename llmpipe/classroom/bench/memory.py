@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from llmpipe.arguments import check_choice
 from llmpipe.classroom.bench.child import answer
 from llmpipe.metrics import resident_bytes
 
@@ -156,8 +157,7 @@ def measured(
     Returns `num_ids` in batches, `peak_bytes`, `base_bytes` before, `how` they were measured,
     `seconds` and `tokens_per_s`.
     """
-    if way not in PIPELINES:
-        raise ValueError(f"way must be one of {', '.join(PIPELINES)}, got {way!r}")
+    check_choice("way", way, PIPELINES)
     # Arrow's own pool keeps 27 to 36 MB that are free: with the system's, what a process holds is
     # what it needs. (For speed the two were the same on a stream of WikiText-2.)
     environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"

@@ -14,6 +14,7 @@ import numpy as np
 
 SETTLE_BYTES = 256 * 2**20
 EPOCH = ("first batch", "the rest")  # laps of `count_ids`
+LABELLED = {"ids": "input_ids", "mask": "attention_mask", "labels": "labels"}  # for `gather`
 
 
 class Watch:
@@ -60,28 +61,17 @@ def count_ids(loader: Any, watch: Watch) -> int:
     return num_ids
 
 
-def gather(loader: Any) -> np.ndarray:
-    """The blocks of one more epoch, (num_blocks, block_size): keeping them is not in the clock."""
-    batches = [batch["input_ids"].numpy() for batch in loader]
-    return np.concatenate(batches).astype(np.uint32)
+def gather(loader: Any, **columns: str) -> dict[str, np.ndarray]:
+    """Columns of the batches of one more epoch, each in a row; keeping them is not in the clock.
 
-
-def gather_labelled(loader: Any) -> dict[str, np.ndarray]:
-    """What one more epoch of batches of one width holds, out of the clock, and how it was batched.
-
-    `sizes` (num_batches,) of the batches; `ids` and `mask` (num_rows, T), `labels` (num_rows,).
+    `gather(loader, blocks="input_ids")` gives `blocks` (num_rows, T), and `sizes` (num_batches,).
     """
     batches = list(loader)
-
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([batch[name].numpy() for batch in batches])
-
-    return {
-        "sizes": np.array([len(batch["labels"]) for batch in batches]),
-        "ids": column("input_ids").astype(np.uint32),
-        "mask": column("attention_mask").astype(np.uint8),
-        "labels": column("labels"),
-    }
+    found = {"sizes": np.array([len(batch["input_ids"]) for batch in batches])}
+    for name, column in columns.items():
+        rows = [batch[column].numpy() for batch in batches]
+        found[name] = np.concatenate(rows, dtype=np.uint32, casting="unsafe")
+    return found
 
 
 def all_equal(results: Mapping[str, dict], *names: str) -> bool:

@@ -13,10 +13,9 @@ from typing import Any
 _DRAWN_IN = {
     "lengths": "cost_by_length ids_lost lengths_and_cuts lengths_before_after padding_costs",
     "pipeline": "block_origins ledger_waterfall pipeline_map",
-    "ranks": "coverage_map rank_bars read_amplification scaling time_line",
-    "speed": "labs_compared loader_speeds memory_by_rows quadratic threads_or_processes "
-    "throughput_by throughput_over_time tokenizer_speeds",
-    "training": "accuracy_curves label_shares loss_curve",
+    "ranks": "coverage_map label_shares rank_bars read_amplification scaling time_line",
+    "measures": "accuracy_curves labs_compared loader_speeds loss_curve memory_by_rows quadratic "
+    "threads_or_processes throughput_by throughput_over_time tokenizer_speeds",
 }
 _HOMES = {name: module for module, names in _DRAWN_IN.items() for name in names.split()}
 __all__ = sorted(_HOMES)

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
+from llmpipe.arguments import check_count
 from llmpipe.classroom.plots.colours import BLUE, ORANGE, VERMILION
 from llmpipe.classroom.plots.figure import (
     WITH_COMMAS,
@@ -52,10 +54,7 @@ def lengths_before_after(
     bins = np.geomspace(1, max(10, before.max(initial=0)) * 1.01, 40)
     both = {"before": (before, ORANGE, "//"), "after": (after, BLUE, "")}
     for label, (lengths, colour, hatch) in both.items():
-        # 0 has no place on a logarithmic axis: the first bar holds lengths 0 and 1.
-        counts, _ = np.histogram(np.maximum(lengths, 1), bins)
-        look = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "label": label}
-        left.stairs(counts, bins, fill=True, **look)
+        _histogram(left, lengths, bins, colour, hatch=hatch, label=label)
     left.set_xscale("log")
     left.set(xlabel=f"length of a document ({unit}; 0 drawn as 1)", ylabel="documents")
     left.xaxis.set_major_formatter(WITH_COMMAS)
@@ -82,8 +81,7 @@ def ids_lost(lost: Mapping[int, int], num_ids: int, remainder: int) -> Captioned
     `remainder` is what `chunk` over all of them leaves.
     """
     same_length(lost=lost)
-    if num_ids < 1:
-        raise ValueError(f"num_ids must be 1 or more, got {num_ids}")
+    check_count("num_ids", num_ids, 1)
     worst = max(lost.values()) / num_ids
     figure, (axes,) = new_figure(f"Cut once a map batch, up to {worst:.1%} of the ids are lost")
     ways = {f"{size:,}": count for size, count in lost.items()} | {"chunk\nover all": remainder}
@@ -127,14 +125,12 @@ def lengths_and_cuts(lengths: Any, max_lengths: Sequence[int]) -> CaptionedFigur
     shortest = max(1, min(int(lengths.min()), max_lengths[0]))
     beside = (longest / shortest) ** 0.07  # for the words
     bins = np.geomspace(shortest / beside, longest * beside, 60)
-    counts, _ = np.histogram(np.maximum(lengths, 1), bins)
-    axes.stairs(counts, bins, fill=True, facecolor=BLUE, edgecolor="white")
+    top = _histogram(axes, lengths, bins, BLUE)
     powers = [2**power for power in range(64) if bins[0] <= 2**power <= bins[-1]]
     name_sizes(axes, powers[:: -(-len(powers) // 10)])
     # Each word on the lowest line on which it does not touch the one before.
     room = np.log(bins[-1] / bins[0]) / 6.9 * 0.75  # of three quarters of an inch
     line_ends: list[float] = []
-    top = counts.max()
     for max_length, share in cut.items():
         place = float(np.log(max_length))
         line = next((i for i, end in enumerate(line_ends) if place >= end), len(line_ends))
@@ -225,3 +221,10 @@ def cost_by_length(
 def _ends(items: Sequence[Any]) -> Sequence[Any]:
     """The first and the last; one where they are the same."""
     return [items[0], items[-1]] if len(items) > 1 else items
+
+
+def _histogram(axes: Axes, lengths: np.ndarray, bins: np.ndarray, colour: str, **look: str) -> int:
+    """Draw how many lengths are in each bin, for a logarithmic axis; returns the most."""
+    counts, _ = np.histogram(np.maximum(lengths, 1), bins)  # 0 has no place there: 0 and 1 are one
+    axes.stairs(counts, bins, fill=True, facecolor=colour, edgecolor="white", **look)
+    return counts.max()

@@ -1,4 +1,4 @@
-"""What several ranks read, made and gained, drawn, and when each of them did what."""
+"""What several ranks or workers read, made and gained, drawn, and when each of them did what."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from llmpipe.arguments import check_count, check_number
 from llmpipe.classroom.plots.colours import (
     BLACK,
     BLUE,
@@ -33,6 +34,7 @@ from llmpipe.classroom.plots.figure import (
     whole_numbers,
 )
 from llmpipe.classroom.plots.words import (
+    check_ratios,
     extremes,
     listed,
     percent,
@@ -54,14 +56,13 @@ def coverage_map(times_read: Any, num_bins: int = 100) -> CaptionedFigure:
     Raises ValueError unless `times_read` holds counts, of at least one document and one rank.
     """
     times_read = np.asarray(times_read)
-    if times_read.ndim != 2 or 0 in times_read.shape or times_read.dtype.kind not in "iub":
+    check_count("num_bins", num_bins, 1)
+    is_table = times_read.ndim == 2 and times_read.size and times_read.dtype.kind in "iub"
+    if not is_table or times_read.min() < 0:
+        least = f", the least {times_read.min()}" if is_table else ""
         raise ValueError(
-            f"times_read must be whole numbers of shape (num_documents, world_size), at least "
-            f"(1, 1), got {times_read.dtype} of shape {times_read.shape}"
-        )
-    if times_read.min() < 0 or num_bins < 1:
-        raise ValueError(
-            f"needs counts from 0 and a bin or more, got {times_read.min()} and {num_bins}"
+            f"times_read must be counts of shape (num_documents, world_size), at least (1, 1), "
+            f"got {times_read.dtype} of shape {times_read.shape}{least}"
         )
     num_documents, world_size = times_read.shape
     together = times_read.sum(axis=1, dtype=int)
@@ -149,8 +150,7 @@ def read_amplification(bytes_read: Mapping[str, int], split_bytes: int) -> Capti
     Raises ValueError for no way, and for a split of less than one byte.
     """
     same_length(bytes_read=bytes_read)
-    if split_bytes < 1:
-        raise ValueError(f"split_bytes must be 1 or more, got {split_bytes}")
+    check_count("split_bytes", split_bytes, 1)
     least, most = extremes(bytes_read)
     times = {way: f"{read / split_bytes:,.2f}" for way, read in bytes_read.items()}
     title = f"{most}: {times[most]} times the split"
@@ -228,6 +228,55 @@ def scaling(
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     legend_above(axes)
     figure.caption = said
+    return figure
+
+
+def label_shares(
+    shares: Mapping[str, Sequence[float]], overall: float | None = None
+) -> CaptionedFigure:
+    """The share of positive labels that each worker sees, a panel for each way to divide the data.
+
+    `shares` maps a strategy to a share in [0, 1] a worker; a worker with 0 or 1 sees one class
+    only. `overall` is the share in the whole data, by default the mean of all the workers'.
+
+    Raises ValueError for no strategy, for one without workers, and for a share not in [0, 1].
+    """
+    same_length(shares=shares)
+    for strategy, of_workers in shares.items():
+        same_length(**{strategy: of_workers})
+        check_ratios(strategy, of_workers)
+    if overall is None:
+        overall = float(np.mean(np.concatenate([list(each) for each in shares.values()])))
+    check_number("overall", overall, 0, 1)
+    num_one = {way: sum(share in (0, 1) for share in each) for way, each in shares.items()}
+    one_class = {way: f"{num_one[way]} of {len(each)}" for way, each in shares.items()}
+    _, worst = extremes({way: num_one[way] / len(each) for way, each in shares.items()})
+    title = "Every worker sees both classes"
+    if num_one[worst]:
+        title = f"{worst}: {one_class[worst]} workers see one class only"
+    highest = max(len(each) for each in shares.values())
+    size = (8, 2.1 + 0.3 * max(highest, 2))
+    figure, panels = new_figure(title, [1] * len(shares), size)
+    inches = 6.6 / len(shares) - 0.3
+    for axes, (strategy, of_workers) in zip(panels, shares.items(), strict=True):
+        workers = range(len(of_workers))
+        positive = np.asarray(of_workers, dtype=float)
+        look = {"color": BLUE, "hatch": "", "edgecolor": "white", "label": "positive"}
+        axes.barh(workers, positive, **look)
+        look = {"color": ORANGE, "hatch": "//", "edgecolor": "white", "label": "negative"}
+        axes.barh(workers, 1 - positive, left=positive, **look)
+        label = f"in all: {percent(overall)} positive"
+        axes.axvline(overall, color=BLACK, linestyle="--", label=label)
+        for worker, share in enumerate(of_workers):
+            axes.text(1.04, worker, percent(share), va="center", fontsize=9)
+        names = [f"worker {worker}" if axes is panels[0] else "" for worker in workers]
+        axes.set_yticks(workers, names, fontsize=10)
+        axes.set_xticks([0, 1], ["0%", "100%"])
+        axes.set(ylim=(highest - 0.4, -0.6), xlim=(0, inches / (inches - 0.5)))
+        axes.set_xlabel(f"{strategy}:\none class: {one_class[strategy]}")
+    legend_above(panels[0])
+    by_worker = listed(shares, lambda each: ", ".join(map(percent, each)), "; ")
+    figure.caption = f"share of positives by worker: {by_worker}; in all {percent(overall)}"
     return figure
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from llmpipe.arguments import check_number
+
+whole = "{:,}".format
+
 
 def short(number: float) -> str:
     """A number as one reads it aloud.
@@ -15,10 +19,6 @@ def short(number: float) -> str:
     if abs(number) >= 1e6:
         return f"{number / 1e6:,.3g} M" if abs(number) < 1e9 else f"{number / 1e9:,.3g} G"
     return f"{number:,.0f}" if float(number).is_integer() or number >= 100 else f"{number:.3g}"
-
-
-def whole(number: int) -> str:
-    return f"{number:,}"
 
 
 def percent(ratio: float) -> str:
@@ -50,7 +50,7 @@ def listed(
     """
     pairs = values.items() if isinstance(values, Mapping) else values
     named = (
-        (name if isinstance(name, str) else whole(name), words(value)) for name, value in pairs
+        (name if isinstance(name, str) else f"{name:,}", words(value)) for name, value in pairs
     )
     return between.join(f"{name}: {said}" for name, said in named)
 
@@ -67,8 +67,7 @@ def extremes(values: Mapping[Any, float]) -> tuple[Any, Any]:
 def check_ratios(name: str, ratios: Iterable[float]) -> None:
     """Raise ValueError unless all `ratios` are in [0, 1]."""
     for ratio in ratios:
-        if not 0 <= ratio <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {ratio}")
+        check_number(name, ratio, 0, 1)
 
 
 def same_length(**columns: Any) -> None:

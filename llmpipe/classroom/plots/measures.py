@@ -1,51 +1,51 @@
-"""How fast and in how much memory, drawn: rates by way, by size and over time; time; peaks."""
+"""What runs were measured at, drawn: rates, time, memory, and what a model makes of the batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import cycle
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, cycle
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from llmpipe.classroom.plots.colours import BLUE, MARKERS, VERMILION, WARM_FIRST
+from llmpipe.arguments import check_number
+from llmpipe.classroom.plots.colours import BLUE, GREY, MARKERS, PALETTE, VERMILION, WARM_FIRST
 from llmpipe.classroom.plots.figure import (
     NOT_SCALED,
     WITH_COMMAS,
     CaptionedFigure,
     bar_panels,
     legend,
+    legend_above,
     lying_bars,
     name_sizes,
     new_figure,
+    whole_numbers,
 )
-from llmpipe.classroom.plots.words import extremes, listed, same_length, short
+from llmpipe.classroom.plots.words import (
+    check_ratios,
+    extremes,
+    listed,
+    percent,
+    same_length,
+    short,
+)
 
 
 def tokenizer_speeds(rates: Mapping[str, float], unit: str = "tokens/s") -> CaptionedFigure:
-    """How fast each way of tokenizing the same documents is; `rates` maps way to tokens/s.
-
-    The first way is what the others are compared with.
-    """
+    """How fast each way of tokenizing the same documents is, and how many times the first."""
     return _speeds(rates, unit, "The fastest way to the same ids")
 
 
 def loader_speeds(rates: Mapping[str, float], unit: str = "tokens/s") -> CaptionedFigure:
-    """How fast each way of loading the same blocks is; `rates` maps way to tokens/s.
-
-    A way is, for example, "blocks, 2 workers". The first is what the others are compared with.
-    """
+    """The same for ways of loading the same blocks, for example "blocks, 2 workers"."""
     return _speeds(rates, unit, "The fastest way to load the same blocks")
 
 
 def threads_or_processes(rates: Mapping[str, float], unit: str = "tokens/s") -> CaptionedFigure:
-    """How fast the same cores are, used by threads or by processes; `rates` maps way to tokens/s.
-
-    A way is, for example, "2 processes, 1 thread each". The first is what the others are compared
-    with.
-    """
+    """The same for ways to use the cores, for example "2 processes, 1 thread each"."""
     return _speeds(rates, unit, "The fastest way to use the cores")
 
 
@@ -229,6 +229,72 @@ def labs_compared(
     figure.caption = "; ".join(
         f"{measure} ({units[measure]}): {listed(values)}" for measure, values in measures.items()
     )
+    return figure
+
+
+def loss_curve(losses: Sequence[float], vocab_size: int | None = None) -> CaptionedFigure:
+    """Loss of a language model by training step, in nats a token.
+
+    With `vocab_size`, a line at ln(vocab_size): what guessing every token with equal odds costs.
+    """
+    same_length(losses=losses)
+    losses = np.asarray(losses, dtype=float)
+    title = f"The loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
+    figure, (axes,) = new_figure(title, grid="y")
+    steps = np.arange(1, len(losses) + 1)
+    marker = "o" if len(losses) <= 100 else ""
+    axes.plot(steps, losses, color=BLUE, marker=marker, markersize=4, label="loss of the model")
+    axes.set(xlabel="step (one batch each)", ylabel="loss (nats a token)")
+    axes.set_xlim(0, len(losses) + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lowest = int(losses.argmin())
+    figure.caption = (
+        f"{len(losses):,} steps: loss {losses[0]:.2f} at the first, {losses[-1]:.2f} at the last, "
+        f"lowest {losses[lowest]:.2f} at step {lowest + 1:,}"
+    )
+    if vocab_size is not None:
+        guessing = math.log(vocab_size)
+        label = f"guessing: ln {vocab_size:,} = {guessing:.2f}"
+        axes.axhline(guessing, color=VERMILION, linestyle="--", label=label)
+        legend(axes)
+        figure.caption += f"; guessing among {vocab_size:,} ids costs {guessing:.2f}"
+    return figure
+
+
+def accuracy_curves(
+    curves: Mapping[str, Iterable[tuple[int, float]]], chance: float = 0.5
+) -> CaptionedFigure:
+    """Accuracy by training step, a line for each name; `curves` holds pairs (step, accuracy).
+
+    `chance` is what guessing gets right. Raises ValueError for no curve, an empty one, and for an
+    accuracy not in [0, 1].
+    """
+    curves = {name: sorted(points) for name, points in curves.items()}
+    same_length(curves=curves)
+    check_number("chance", chance, 0, 1)
+    for name, points in curves.items():
+        same_length(**{name: points})
+        check_ratios(name, [accuracy for _, accuracy in points])
+    final = {name: points[-1][1] for name, points in curves.items()}
+    worst, best = extremes(final)
+    title = f"{best} ends at {percent(final[best])} right"
+    if final[worst] < final[best]:
+        title += f", {worst} at {percent(final[worst])}"
+    figure, (axes,) = new_figure(title, grid="y")
+    for (name, points), colour, marker in zip(curves.items(), cycle(PALETTE), cycle(MARKERS)):
+        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, label=name)
+    guessing = f"guessing: {percent(chance)}"
+    axes.axhline(chance, color=GREY, linestyle="--", label=guessing)
+    steps, accuracies = zip(*chain(*curves.values()), strict=True)
+    axes.set(xlabel="step (one batch each)", ylabel="accuracy")
+    axes.set_ylim(max(-0.02, min(chance, *accuracies) - 0.1), 1.02)
+    beside = max(0.5, (max(steps) - min(steps)) / 30)
+    axes.set_xlim(min(steps) - beside, max(steps) + beside)
+    whole_numbers(axes.xaxis, least=1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    legend_above(axes)
+    by_name = listed(curves, lambda points: listed(points, percent), "; ")
+    figure.caption = f"accuracy by step: {by_name}; {guessing}"
     return figure
 
 
