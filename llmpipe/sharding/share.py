@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from llmpipe.arguments import check_choice
-from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows
+from llmpipe.columns import WINDOW_ROWS, Parts, array, exact_windows
 from llmpipe.sharding.world import World, contiguous, round_robin
 
 STRATEGIES = ("rows", "batches", "parts", "contiguous")
@@ -105,7 +105,7 @@ class Share:
         )
         for number, table in enumerate(exact_windows(everything)):
             if self.strategy == "rows":
-                yield table.take(np.arange((rank - first_row) % size, table.num_rows, size))
+                yield table.take(array(np.arange((rank - first_row) % size, table.num_rows, size)))
             elif number % size == rank:
                 yield table
             first_row += table.num_rows
@@ -119,7 +119,7 @@ class Share:
             yield (
                 table.slice(start, stop - start)
                 if run.step == 1
-                else table.take(np.arange(start, stop, run.step))
+                else table.take(array(np.arange(start, stop, run.step)))
             )
             row += table.num_rows
             if row == run.stop or stop < table.num_rows:
