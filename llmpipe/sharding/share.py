@@ -54,7 +54,8 @@ class Share:
     rows too, a share is a single part. Workers of a `DataLoader` divide their rank's share.
 
     `rows_read` and `bytes_read`, of the columns once unpacked, count all passes in this process.
-    A stream's state belongs to its share: it cannot be redistributed to another number of ranks.
+    A stream's state belongs to its share: it cannot be redistributed to another number of ranks,
+    but for the share of `World()`, which is all there is: that the stream itself may divide.
 
     Raises ValueError for an unknown strategy.
     """
@@ -70,7 +71,8 @@ class Share:
             _weight_of_batches(parts, world) if self._in_a_row else _weights(parts, self._runs)
         )
         whose = f"rank {world.rank} of {world.world_size}"
-        self.identity = f"{parts.identity}, by {strategy} for {whose}"
+        rows = f"{sum(parts.weights)} rows" if parts.counted else "all rows"
+        self.identity = f"{parts.identity}, {rows}, by {strategy} for {whose}"
         self.rows_read = self.bytes_read = 0
 
     @property
