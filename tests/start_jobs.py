@@ -3,15 +3,13 @@
 import gc
 import sys
 
-from llmpipe.classroom.ranks.jobs import stream_batches
-
 # "wave" stands for what a later preload would add; the others take long to import.
 ASKED = ("torch", "pandas", "datasets", "transformers", "wave")
 
 
-def imported(world, send, settings):
-    """Which of the modules are there before a stream and after it."""
+def imported(world, send, job, settings):
+    """Which of the modules are there before a job and after it."""
     before = [name for name in ASKED if name in sys.modules]
-    ids = stream_batches(world, send, settings)["ids"]
+    batches = job(world, send, settings)["batches"]
     after = [name for name in ASKED if name in sys.modules]
-    return {"gc": gc.isenabled(), "before": before, "after": after, "ids": ids > 0}
+    return {"gc": gc.isenabled(), "before": before, "after": after, "batches": batches > 0}

@@ -419,7 +419,7 @@ def test_sorted_labels_in_contiguous_shards_are_a_surprise_and_round_robin_is_no
             r"rank must be in \[0, 2\), got 2",
         ),
         (lambda: lab3.documents_read(-1), "num_documents must be 0 or more, got -1"),
-        (lambda: lab3.documents_read(1, 0), "world_size must be at least 1, got 0"),
+        (lambda: lab3.documents_read(1, 0), "world_size must be 1 or more, got 0"),
         (lambda: lab3.rows_kept([3, -1], 0, 2), "0 rows or more, got sizes"),
         (lambda: lab3.rows_kept([3, 1], 2, 2), r"must be in \[0, 2\), got 2"),
         (lambda: lab3.rows_kept([3, 1], 2, 2, broken=True), r"must be in \[0, 2\), got 2"),

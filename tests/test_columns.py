@@ -1,11 +1,18 @@
-"""Columns: Arrow's numbers read without pandas, and what is told to be a data set."""
+"""Columns: Arrow's arrays made and read without pandas, and what is told to be a data set."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, IterableDatasetDict
 
-from llmpipe.columns import is_dataset, is_iterable_dataset, mask, numbers
+from llmpipe.columns import (
+    array,
+    is_dataset,
+    is_iterable_dataset,
+    mask,
+    numbers,
+    text_column,
+)
 
 TYPES = [pa.int8(), pa.int32(), pa.int64(), pa.uint16(), pa.uint64(), pa.float64()]
 
@@ -30,6 +37,22 @@ def test_booleans_go_both_ways_whatever_their_number(length, start):
     assert numbers(column).dtype == bool
     assert numbers(column).tolist() == flags[start:].tolist()
     assert numbers(pa.chunked_array([column, column])).tolist() == 2 * flags[start:].tolist()
+
+
+@pytest.mark.parametrize("kind", ["i1", "<i4", "i8", "u2", "f8"])
+def test_an_array_is_the_one_that_arrow_makes(kind):
+    whole = np.arange(20).astype(kind)
+    for own in (whole, whole[3:11], whole[::3], whole[:0]):
+        made = array(own)
+        made.validate(full=True)
+        assert made.equals(pa.array(own))
+
+
+@pytest.mark.parametrize("rows", [[], [""], ["a", "", "\u00e9\u4e2d", "b\0c"]])
+def test_a_list_of_strings_is_the_column_that_arrow_makes(rows):
+    column = text_column(rows)
+    column.validate(full=True)
+    assert column.equals(pa.chunked_array([pa.array(rows, pa.large_string())]))
 
 
 def test_data_sets_are_told_from_all_else():

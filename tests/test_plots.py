@@ -11,7 +11,8 @@ from matplotlib.colors import same_color, to_hex
 from matplotlib.text import Text
 
 from llmpipe.classroom import plots
-from llmpipe.classroom.plots.figure import GREY, ORANGE, PALETTE, VERMILION, CaptionedFigure
+from llmpipe.classroom.plots.colours import GREY, ORANGE, PALETTE, VERMILION
+from llmpipe.classroom.plots.figure import CaptionedFigure
 from llmpipe.ledger import Entry, Ledger
 
 WIKITEXT = Ledger(
@@ -61,8 +62,8 @@ def spans_of(world_size, num_steps):
     return spans
 
 
-def dealt(num_documents, world_size):
-    """Documents read in turn, one by each rank."""
+def round_robin(num_documents, world_size):
+    """How often each rank reads each document: rank 0 the first, rank 1 the second, and so on."""
     return (np.arange(num_documents)[:, None] % world_size == np.arange(world_size)).astype(int)
 
 
@@ -277,11 +278,11 @@ FIGURES = {
     "time line, no time": (lambda: plots.time_line([(0, "read", 0, 0)]), ["read 0"]),
     "rank bars": (
         lambda: plots.rank_bars([500, 500], [60_000, 61_234], [2.1e6, 2.05e6]),
-        ["rank 1: 500 rows, 61,234 ids, 2.05 M ids/s"],
+        ["rank 1: 500 rows, 61,234 ids, 2.05 M tokens/s"],
     ),
     "rank bars, nine ranks": (
         lambda: plots.rank_bars([18359] * 9, [1_178_971] * 9, [2.36e6 * i for i in range(9)]),
-        ["rank 0: 18,359 rows, 1,178,971 ids, 0 M ids/s", "rank 8"],
+        ["rank 0: 18,359 rows, 1,178,971 ids, 0 M tokens/s", "rank 8"],
     ),
     "rank bars, nothing": (lambda: plots.rank_bars([0], [0], [0]), ["rank 0: 0 rows, 0 ids"]),
     "rank bars, far apart": (
@@ -289,15 +290,15 @@ FIGURES = {
         ["rank 1: 1,000,000,000 rows, 0 ids"],
     ),
     "coverage": (
-        lambda: plots.coverage_map(dealt(12, 2)),
+        lambda: plots.coverage_map(round_robin(12, 2)),
         ["12 documents, 2 ranks: 12 read exactly once, 0 missing, 0 read more than once; each"],
     ),
     "coverage, faults": (
-        lambda: plots.coverage_map(with_faults(dealt(12, 4))),
+        lambda: plots.coverage_map(with_faults(round_robin(12, 4))),
         ["12 documents, 4 ranks: 9 read exactly once, 1 missing (3), 2 read more than once (5, 7)"],
     ),
     "coverage, many": (
-        lambda: plots.coverage_map(with_faults(dealt(36_718, 9))),
+        lambda: plots.coverage_map(with_faults(round_robin(36_718, 9))),
         ["36,718 documents, 9 ranks: 36,715 read exactly once, 1 missing (3), 2 read more than"],
     ),
     "coverage, none": (
@@ -305,16 +306,17 @@ FIGURES = {
         ["7 missing (0, 1, 2, 3, 4, ...)", "each rank reads 0 of them"],
     ),
     "coverage, all by all of many ranks": (
-        lambda: plots.coverage_map(np.ones((10**6, 64), bool)),
-        ["1,000,000 read more than once (0, 1, 2, 3, 4, ...)"],
+        lambda: plots.coverage_map(np.ones((10**5, 64), bool)),
+        ["100,000 read more than once (0, 1, 2, 3, 4, ...)"],
     ),
     "amplification": (
         lambda: plots.read_amplification(
-            {"every rank reads all": 42_400_000, "row groups": 21e6, "lanes": 10.7e6}, 10_600_000
+            {"every rank reads all": 42_400_000, "row groups": 21e6, "virtual shards": 10.7e6},
+            10_600_000,
         ),
         [
             "of a split of 10.6 MB: every rank reads all: 42.4 MB, 4.00 times the split",
-            "lanes: 10.7 MB, 1.01 times the split",
+            "virtual shards: 10.7 MB, 1.01 times the split",
         ],
     ),
     "amplification, less than once": (
@@ -322,8 +324,10 @@ FIGURES = {
         ["0.50 times the split"],
     ),
     "amplification, nine ways": (
-        lambda: plots.read_amplification({f"way {i} to deal": i * 10**9 for i in range(9)}, 10**9),
-        ["way 8 to deal: 8,000 MB, 8.00 times the split"],
+        lambda: plots.read_amplification(
+            {f"way {i} to divide": i * 10**9 for i in range(9)}, 10**9
+        ),
+        ["way 8 to divide: 8,000 MB, 8.00 times the split"],
     ),
     "scaling": (
         lambda: plots.scaling([4, 2, 1], [4.2e6, 4.1e6, 2.4e6], 2, 0.17, [4, 2, 1]),
@@ -349,13 +353,13 @@ FIGURES = {
                 "2 processes, 1 thread each": 4.5e6,
             }
         ),
-        ["ids/s: 1 process, 1 thread: 2.4 M; 1 process, 2 threads: 2.9 M, 1.21 times"],
+        ["tokens/s: 1 process, 1 thread: 2.4 M; 1 process, 2 threads: 2.9 M, 1.21 times"],
     ),
     "label shares": (
         lambda: plots.label_shares(
-            {"contiguous": [0, 0, 1, 1], "lanes in turn": [0.5, 0.498, 0.503, 0.5]}, overall=0.5
+            {"contiguous": [0, 0, 1, 1], "interleaved": [0.5, 0.498, 0.503, 0.5]}, overall=0.5
         ),
-        ["contiguous: 0%, 0%, 100%, 100%; lanes in turn: 50%, 49.8%, 50.3%, 50%; in all 50%"],
+        ["contiguous: 0%, 0%, 100%, 100%; interleaved: 50%, 49.8%, 50.3%, 50%; in all 50%"],
     ),
     "label shares, unlike panels": (
         lambda: plots.label_shares(
@@ -606,7 +610,7 @@ def test_the_height_of_a_colour_is_its_part_of_the_time():
 
 
 def test_one_missing_document_among_many_is_seen():
-    times_read = dealt(100_000, 4)
+    times_read = round_robin(100_000, 4)
     for fault, colour, place in ((0, VERMILION, 123), (2, ORANGE, 99_999)):
         times_read[place] *= fault
         (axes,) = plots.coverage_map(times_read).axes
@@ -618,9 +622,9 @@ def test_one_missing_document_among_many_is_seen():
     assert counted in plots.coverage_map(times_read).caption
 
 
-def test_documents_dealt_in_turn_look_evenly_dealt():
+def test_documents_that_go_round_the_ranks_look_evenly_read():
     for num_documents, world_size in ((250, 4), (36_718, 9), (1000, 7)):
-        (axes,) = plots.coverage_map(dealt(num_documents, world_size)).axes
+        (axes,) = plots.coverage_map(round_robin(num_documents, world_size)).axes
         (mesh,) = axes.collections
         shares = np.asarray(mesh.get_array()).reshape(world_size, -1)
         assert np.allclose(shares[:, :-1], 1 / world_size)
@@ -689,13 +693,13 @@ def test_titles_of_ranks_say_no_more_than_the_numbers():
             "rank 0 does 'read' until 2 s, but 'yield' from 1 s",
         ),
         (lambda: plots.time_line([(0, str(i), i, i) for i in range(8)]), "at most 7 kinds"),
-        (lambda: plots.rank_bars([1], [1, 2], [1]), "rows 1, ids 2, ids_per_s 1"),
+        (lambda: plots.rank_bars([1], [1, 2], [1]), "rows 1, ids 2, tokens_per_s 1"),
         (lambda: plots.rank_bars([], [], []), "at least one"),
         (lambda: plots.coverage_map([1, 2]), r"int64 of shape \(2,\)"),
         (lambda: plots.coverage_map([[0.5]]), r"float64 of shape \(1, 1\)"),
         (lambda: plots.coverage_map(np.zeros((0, 2), int)), r"shape \(0, 2\)"),
-        (lambda: plots.coverage_map([[-1]]), "got -1 and 100"),
-        (lambda: plots.coverage_map([[1]], num_bins=0), "got 1 and 0"),
+        (lambda: plots.coverage_map([[-1]]), "the least -1"),
+        (lambda: plots.coverage_map([[1]], num_bins=0), "num_bins must be 1 or more, got 0"),
         (lambda: plots.read_amplification({}, 1), "at least one"),
         (lambda: plots.read_amplification({"a": 1}, 0), "split_bytes must be 1 or more, got 0"),
         (lambda: plots.scaling([1, 2], [1.0], 2), "num_ranks 2, rates 1"),

@@ -200,7 +200,7 @@ def test_a_prepared_stateful_loader_resumes_at_every_batch(batch_size, num_worke
         assert [block_numbers(batch) for batch in second] == fourth
 
 
-# The rule by which accelerate deals, without processes
+# The rule by which accelerate shards, without processes
 
 
 def shares_of_processes(num_blocks, num_processes, both):
@@ -266,10 +266,10 @@ def test_accelerate_deals_every_block_to_one_process_and_repeats_at_the_end():
     for case, (left,), (right,) in zip(cases, *found, strict=True):
         num_blocks, _, _, config = case
         assert len(left) == len(right), case
-        dealt = flat(left) + flat(right)
-        assert set(dealt) == set(range(num_blocks)), case
+        shared = flat(left) + flat(right)
+        assert set(shared) == set(range(num_blocks)), case
         if "dispatch_batches" in config:
-            assert len(dealt) == num_blocks + -num_blocks % 4, case
+            assert len(shared) == num_blocks + -num_blocks % 4, case
             assert {len(batch) for batch in left + right} == {2}, case
         else:
             assert (left, right) == rounds(num_blocks), case
@@ -323,7 +323,7 @@ def test_accelerate_in_two_processes_trains_as_one_on_all_of_the_blocks():
 
 
 def test_trainer_in_two_processes(tmp_path):
-    """Trainer prepares its loader, so that it deals; with a loader of one's own the stream may."""
+    """Trainer prepares its loader, so that it shards; with a loader of one's own the stream may."""
     undispatched = {"dispatch_batches": False}
     cases = [
         (20, 2, False, False, {}),

@@ -1,6 +1,6 @@
 """Shares: by every strategy disjoint and complete, whatever the parts and however many ranks."""
 
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import pyarrow as pa
@@ -260,6 +260,34 @@ def test_a_share_is_not_dealt_to_ranks_again():
     share = Share(FewParts([3]), World(1, 4))
     with pytest.raises(ValueError, match="the share of rank 1 of 4 already"):
         BlockStream(share, load_tokenizer("gpt2"), text_column="n", rank=1, world_size=4)
+
+
+def test_a_share_of_everything_is_divided_by_the_stream_itself_and_divided_again():
+    """Two ranks stop after five batches, three go on: every id once."""
+    source, tokenizer = open_source("wikitext-2"), load_tokenizer("gpt2")
+    states, ids, rows_read = [], [], []
+
+    def stream(num_rows=3000, **place):
+        share = Share(source.parts("train", num_rows), World())
+        return share, BlockStream(share, tokenizer, remainder="pad", batch_size=8, **place)
+
+    def add_ids(batches):
+        labels = [batch["labels"].numpy().ravel() for batch in batches]
+        ids.extend(own[own >= 0] for own in labels)
+
+    for rank in range(2):
+        _, own = stream(rank=rank, world_size=2)
+        add_ids(islice(own, 5))
+        states.append(own.state_dict())
+    for rank in range(3):
+        share, own = stream()
+        add_ids(own.resume(states, rank=rank, world_size=3))
+        rows_read.append(share.rows_read)
+    whole = tokenizer.encode(source.load("train", num_rows=3000)["text"]).ids
+    assert np.array_equal(np.sort(np.concatenate(ids)), np.sort(whole))
+    assert all(rows_read)
+    with pytest.raises(ValueError, match=r"3000 rows, by parts.*here.* 2999 rows"):
+        stream(2999)[1].resume(states)
 
 
 def test_what_a_share_cannot_be_made_of_is_refused():

@@ -21,14 +21,16 @@ from llmpipe.launching.start import start_fork_server
 if __name__ == "__main__":
     start_fork_server()
     from llmpipe import load_tokenizer, open_source, run_ranks
-    from llmpipe.classroom.ranks.jobs import PRELOAD, Settings
+    from llmpipe.classroom.ranks import jobs
 
     assert "torch" not in sys.modules
     parts = open_source("wikitext-2").parts("train", 100)
-    settings = Settings(parts, load_tokenizer("gpt2"))
+    blocks = jobs.stream_batches, jobs.Settings(parts, load_tokenizer("gpt2"))
+    parts = open_source("imdb").parts("train", 100)
+    reviews = jobs.classify_batches, jobs.ReviewSettings(parts, load_tokenizer("distilbert"))
     servers = set()
-    for preload in (PRELOAD, ["wave"]):
-        print(run_ranks(start_jobs.imported, 1, settings, preload=preload)[0])
+    for told, preload in ((blocks, jobs.PRELOAD), (reviews, ["wave"])):
+        print(run_ranks(start_jobs.imported, 1, *told, preload=preload)[0])
         servers.add(forkserver._forkserver._forkserver_pid)
     print(len(servers))
 """
@@ -41,5 +43,5 @@ def test_a_server_started_ahead_serves_all_ranks_and_none_of_them_imports_pandas
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    before = "{'gc': True, 'before': ['torch'], 'after': ['torch'], 'ids': True}"
+    before = "{'gc': True, 'before': ['torch'], 'after': ['torch'], 'batches': True}"
     assert done.stdout.splitlines() == [before, before, "1"]

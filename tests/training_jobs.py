@@ -223,7 +223,7 @@ def resumed_loaders(world, send, port, num_blocks, config):
 
 
 def main(folder):
-    """The script that a launcher starts: two steps, the stream dealt by `accelerate`."""
+    """The script that a launcher starts: two steps, the stream sharded by `accelerate`."""
     given, weights = trained_by_accelerate(block_stream(11))
     found = {"numbers": [block_numbers(batch) for batch in given], "weights": weights.tolist()}
     Path(folder, f"{os.environ['RANK']}.json").write_text(json.dumps(found))

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from llmpipe.arguments import check_count
 from llmpipe.classification.labels import label_ledger
-from llmpipe.columns import slices
+from llmpipe.columns import numbers, slices
 from llmpipe.ledger import Ledger
 
 
@@ -206,7 +206,7 @@ class Encoder:
             full = np.diff(offsets)
             ids, offsets = truncated(ids, offsets, self.max_length, self.num_last)
             starts, lengths = offsets[:-1], np.diff(offsets)
-            own = labels.slice(start, stop - start).to_numpy()
+            own = numbers(labels.slice(start, stop - start))
             parts.append(Rows(ids.astype(self.dtype), starts, lengths, full, own))
         return parts[0] if len(parts) == 1 else Rows.join(parts) if parts else self.no_rows
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llmpipe.columns import numbers
 from llmpipe.ledger import Entry, Ledger
 
 # Where nobody said how many classes there are: of a column of other numbers this asks.
@@ -49,8 +50,8 @@ def label_column(
             f"column {name!r} holds {labels.type}, not labels (integers from 0 on); make it one, "
             f"for example with dataset.class_encode_column({name!r})"
         )
-    numbers = labels.to_numpy()
-    wrong = np.flatnonzero((numbers < 0) | (numbers >= (num_labels or MOST_LABELS)))
+    classes = numbers(labels)
+    wrong = np.flatnonzero((classes < 0) | (classes >= (num_labels or MOST_LABELS)))
     if len(wrong):
         label, row = labels[int(wrong[0])].as_py(), first_row + int(wrong[0])
         raise ValueError(_out_of_range(label, name, row, num_labels))

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from llmpipe.arguments import check_choice
-from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows
+from llmpipe.columns import WINDOW_ROWS, Parts, array, exact_windows
 from llmpipe.sharding.world import World, contiguous, round_robin
 
 STRATEGIES = ("rows", "batches", "parts", "contiguous")
@@ -54,7 +54,8 @@ class Share:
     rows too, a share is a single part. Workers of a `DataLoader` divide their rank's share.
 
     `rows_read` and `bytes_read`, of the columns once unpacked, count all passes in this process.
-    A stream's state belongs to its share: it cannot be redistributed to another number of ranks.
+    A stream's state belongs to its share: it cannot be redistributed to another number of ranks,
+    but for the share of `World()`, which is all there is: that the stream itself may divide.
 
     Raises ValueError for an unknown strategy.
     """
@@ -70,7 +71,8 @@ class Share:
             _weight_of_batches(parts, world) if self._in_a_row else _weights(parts, self._runs)
         )
         whose = f"rank {world.rank} of {world.world_size}"
-        self.identity = f"{parts.identity}, by {strategy} for {whose}"
+        rows = f"{sum(parts.weights)} rows" if parts.counted else "all rows"
+        self.identity = f"{parts.identity}, {rows}, by {strategy} for {whose}"
         self.rows_read = self.bytes_read = 0
 
     @property
@@ -105,7 +107,7 @@ class Share:
         )
         for number, table in enumerate(exact_windows(everything)):
             if self.strategy == "rows":
-                yield table.take(np.arange((rank - first_row) % size, table.num_rows, size))
+                yield table.take(array(np.arange((rank - first_row) % size, table.num_rows, size)))
             elif number % size == rank:
                 yield table
             first_row += table.num_rows
@@ -119,7 +121,7 @@ class Share:
             yield (
                 table.slice(start, stop - start)
                 if run.step == 1
-                else table.take(np.arange(start, stop, run.step))
+                else table.take(array(np.arange(start, stop, run.step)))
             )
             row += table.num_rows
             if row == run.stop or stop < table.num_rows:

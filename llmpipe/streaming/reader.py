@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from llmpipe.columns import WINDOW_ROWS
+from llmpipe.columns import WINDOW_ROWS, array
 from llmpipe.sources.parts import NoColumnError
 from llmpipe.streaming.partition import PER_PART, Partition, Span
 from llmpipe.streaming.processor import Processor
@@ -78,7 +78,7 @@ class Reader:
                 columns = self._checked(part, table, span.window * WINDOW_ROWS)
                 own = self._own(span, rows)
                 if self.partition.shuffle or not own.all():
-                    taken = pa.array(self.partition.order(len(rows), part, span.window)[own])
+                    taken = array(self.partition.order(len(rows), part, span.window)[own])
                     columns = [column.take(taken) for column in columns]
                 window = Window(span, later, part, rows[own], columns)
                 if is_due and window.digest != span.digest:

@@ -262,7 +262,7 @@ class ResumableStream(IterableDataset):
         """Raises ValueError unless `rank` is one of `world_size`, and nothing is shared twice."""
         World(rank, world_size)
         share_of = getattr(self.processor.parts, "world", None)
-        if share_of and world_size > 1:
+        if share_of and share_of.world_size > 1 and world_size > 1:
             raise ValueError(
                 f"the documents are the share of rank {share_of.rank} of {share_of.world_size} "
                 "already: leave rank and world_size of the stream as they are, or give it the "

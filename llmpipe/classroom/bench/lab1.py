@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from llmpipe.classroom import bugs
-from llmpipe.classroom.bench import classic
-from llmpipe.classroom.bench.plan import Bench, Watch
-from llmpipe.classroom.bench.report import seconds
+from llmpipe.classroom.bench.memory import import_all
+from llmpipe.classroom.bench.plan import Bench, Watch, all_equal, classic
+from llmpipe.classroom.bench.report import loading, same_work
 
 WAYS = ("classic", "llmpipe")
 MAP_BATCH = 1000  # what `Dataset.map(batched=True)` takes by default
@@ -26,8 +26,6 @@ def lab1(
     Returns `ids` (N,) of all documents in a row, `offsets` (D + 1,), `blocks`
     (num_blocks, block_size), and `counts`: `rows` loaded and `epoch_ids` seen in the epoch.
     """
-    import datasets  # noqa: F401  imports are not in the clock
-    import pyarrow.compute  # noqa: F401
     from torch.utils.data import DataLoader
 
     from llmpipe import BlockDataset, QualityFilter, chunk, load_tokenizer, open_source
@@ -38,6 +36,7 @@ def lab1(
         )
         return sum(batch["input_ids"].numel() for batch in loader)
 
+    import_all()  # imports are not in the clock
     watch.start()
     documents = open_source(file).load("train")
     watch.lap("load")
@@ -70,10 +69,9 @@ def compare_lab1(results: Mapping[str, dict], block_size: int, **_: int) -> dict
     old, new = (results[way] for way in WAYS)
     documents = np.split(new["ids"], new["offsets"][1:-1])
     expected, _ = bugs.group(documents, block_size, MAP_BATCH, broken=True)
-    same = np.array_equal(old["ids"], new["ids"]) and np.array_equal(old["offsets"], new["offsets"])
     whole = all(result["counts"]["epoch_ids"] == result["blocks"].size for result in (old, new))
     return {
-        "ids_equal": bool(same),
+        "ids_equal": all_equal(results, "ids", "offsets"),
         # Equal but for what the bug says is lost, and all of them seen in the epoch.
         "blocks_equal": bool(np.array_equal(old["blocks"], expected) and whole),
         "rows": new["counts"]["rows"],
@@ -89,16 +87,11 @@ def compare_lab1(results: Mapping[str, dict], block_size: int, **_: int) -> dict
 def notes_lab1(report: dict) -> list[str]:
     left_out = report["classic_ids_left_out"] - report["llmpipe_ids_left_out"]
     same = f"same {report['ids']:,} ids from {report['documents']:,} documents"
-    if not report["ids_equal"]:
-        same = "NOT THE SAME IDS: the times compare different work"
-    elif not report["blocks_equal"]:
-        same += ", but NOT THE SAME BLOCKS: the times compare different work"
+    same = same_work(report, same, ids=("ids",), blocks=("blocks",))
     return [
         f"in the clock: from load to the end of one shuffled epoch, batches of "
         f"{report['batch_size']}, blocks of {report['block_size']} ids, caches empty; "
-        f"not in it: imports, and loading the tokenizer "
-        f"(classic {seconds(report['tokenizer']['classic_s'])}, "
-        f"llmpipe {seconds(report['tokenizer']['llmpipe_s'])})",
+        f"not in it: imports, and loading the tokenizer ({loading(BENCH, report)})",
         f"{same}; the classic drops what does not fill a block at the end of each of its "
         f"{report['map_batches']} map batches: {left_out:,} ids more, "
         f"{report['classic_blocks']:,} blocks instead of {report['llmpipe_blocks']:,}; as in the "
@@ -115,8 +108,7 @@ BENCH = Bench(
     tokenizer="gpt2",
     settings={"min_chars": 40, "block_size": 128, "batch_size": 8},
     stages=("load", "filter", "tokenize", "chunk", "epoch"),
-    ways={"classic": classic.lab1, "llmpipe": lab1},
+    ways={"classic": classic("lab1"), "llmpipe": lab1},
     compare=compare_lab1,
     notes=notes_lab1,
-    beside=("tokenizer",),
 )

@@ -6,23 +6,20 @@ leaves all its ids in files, so that what was measured is what is compared.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llmpipe.classroom.bench import scaling as bench_scaling
-from llmpipe.classroom.bench.plan import Bench, Once
+from llmpipe.classroom.bench import scaling
+from llmpipe.classroom.bench.child import run_module
+from llmpipe.classroom.bench.plan import Bench, all_equal
 from llmpipe.classroom.bench.rank_files import read_ranks
-from llmpipe.classroom.bench.report import times
+from llmpipe.classroom.bench.report import same_work, times
 
-ARRAYS = ("ids", "ends", "rank_counts")
 STAGES = ("first batches", "last batch", "exit")
 
 
@@ -43,16 +40,10 @@ def run_program(
     (world_size,) where each rank's end; `rank_counts` (world_size, 3): rows, documents, blocks.
     """
     with tempfile.TemporaryDirectory() as folder:
-        numbers = (world_size, min_chars, block_size, batch_size)
-        command = [sys.executable, "-m", module, file, tokenizer_folder, *numbers, folder, strategy]
-        # To a file and not to a pipe: that would stay open until the fork server is gone too.
-        with open(Path(folder, "errors"), "w+") as errors:
-            start = time.monotonic()
-            done = subprocess.run(list(map(str, command)), stderr=errors)
-            end = time.monotonic()
-            if done.returncode:
-                errors.seek(0)
-                raise RuntimeError(errors.read())
+        sizes = (world_size, min_chars, block_size, batch_size)
+        start = time.monotonic()
+        run_module(module, file, tokenizer_folder, *sizes, folder, strategy)
+        end = time.monotonic()
         ranks = read_ranks(folder, world_size)
     # The clock of `time.monotonic` is the same in all processes of a machine.
     first, last = np.max([rank["moments"] for rank in ranks], axis=0)
@@ -76,7 +67,7 @@ def compare_lab3(results: Mapping[str, dict], **_: int) -> dict:
     num_rows, num_documents, _ = totals[0].tolist()
     return {
         # All ids in order, with the same bounds between ranks and as many blocks before the rest.
-        "blocks_equal": all(np.array_equal(old[name], rows[name]) for name in ARRAYS),
+        "blocks_equal": all_equal({"classic": old, "rows": rows}, "ids", "ends", "rank_counts"),
         "ids_equal": all(np.array_equal(counted[0], others) for others in counted[1:]),
         "counts_equal": all(np.array_equal(totals[0][:2], others[:2]) for others in totals[1:]),
         "rows": num_rows,
@@ -92,10 +83,6 @@ def notes_lab3(report: dict) -> list[str]:
         f"rows each rank has the very blocks of the classic one, {report['classic_blocks']:,} in "
         f"all, by parts there are {report['llmpipe_blocks']:,}"
     )
-    if not (report["ids_equal"] and report["counts_equal"]):
-        same = "NOT THE SAME IDS: the times compare different work"
-    elif not report["blocks_equal"]:
-        same = "NOT THE SAME BLOCKS: the times compare different work"
     return [
         f"in the clock: a whole program, from its start to its exit: imports, "
         f"{report['world_size']} ranks, tokenizer, all batches of {report['batch_size']} blocks of "
@@ -103,7 +90,7 @@ def notes_lab3(report: dict) -> list[str]:
         f"batch, until the last has its last, and to the end",
         f"by parts a rank reads its own share only, {times(report['ratio'])} as fast as the "
         f"classic way; by rows it reads everything, as there: {times(report['rows_ratio'])}",
-        same,
+        same_work(report, same, ids=("ids", "counts"), blocks=("blocks",)),
     ]
 
 
@@ -115,12 +102,13 @@ BENCH = Bench(
     settings={"world_size": 4, "min_chars": 40, "block_size": 128, "batch_size": 8},
     stages=STAGES,
     ways={
-        "classic": partial(run_program, module="llmpipe.classroom.bench.classic_ranks"),
+        "classic": partial(run_program, module="llmpipe.classroom.bench.classic"),
         "llmpipe": partial(run_program, module=LLMPIPE, strategy="parts"),
         "rows": partial(run_program, module=LLMPIPE, strategy="rows"),
     },
     labels={"llmpipe": "by parts", "rows": "by rows"},
     compare=compare_lab3,
     notes=notes_lab3,
-    once=Once("scaling", bench_scaling.measure, bench_scaling.notes, bench_scaling.draw),
+    once=scaling,
+    beside=(),
 )

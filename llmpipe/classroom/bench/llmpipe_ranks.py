@@ -1,4 +1,4 @@
-"""What `classic_ranks` does, with `llmpipe`: a program that `llmpipe bench lab3` starts."""
+"""What `classic` does as a program, with `llmpipe`: a program that `llmpipe bench lab3` starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llmpipe.launching.start import start_fork_server
 
 
 def main(file: str, tokenizer_folder: str, *more: str) -> None:
-    """`more` are the arguments of `classic_ranks`, and a strategy."""
+    """`more` are the arguments of `classic`, and a strategy."""
     start_fork_server()  # it imports torch while this process opens file and tokenizer
     from llmpipe import load_tokenizer, open_source, run_ranks
     from llmpipe.classroom.bench.rank_files import keep_batches

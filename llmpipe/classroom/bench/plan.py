@@ -6,11 +6,15 @@ import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 SETTLE_BYTES = 256 * 2**20
+EPOCH = ("first batch", "the rest")  # laps of `count_ids`
+LABELLED = {"ids": "input_ids", "mask": "attention_mask", "labels": "labels"}  # for `gather`
 
 
 class Watch:
@@ -29,15 +33,21 @@ class Watch:
         self._last = now
 
 
-def settle() -> None:
-    """Before a clock starts: collect the garbage of the imports, and have memory at hand.
+def loaded(load: Callable[[str], Any], tokenizer_folder: str, watch: Watch) -> Any:
+    """The tokenizer, its lap, and a clock that has just started.
 
-    Else all of their objects are looked through at some moment of the measurement. And a page that
-    a virtual machine has not used for long can cost it twenty times what the next use costs: take
-    some memory and give it back, so that no way pays for the machine's.
+    Before that, collect the garbage of the imports, and have memory at hand. Else all of their
+    objects are looked through at some moment of the measurement. And a page that a virtual machine
+    has not used for long can cost it twenty times what the next use costs: take some memory and
+    give it back, so that no way pays for the machine's.
     """
+    watch.start()
+    tokenizer = load(tokenizer_folder)
+    watch.lap("tokenizer")
     gc.collect()
     np.ones(SETTLE_BYTES, np.uint8)
+    watch.start()
+    return tokenizer
 
 
 def count_ids(loader: Any, watch: Watch) -> int:
@@ -46,47 +56,47 @@ def count_ids(loader: Any, watch: Watch) -> int:
     for index, batch in enumerate(loader):
         num_ids += batch["input_ids"].numel()
         if index == 0:
-            watch.lap("first batch")
-    watch.lap("the rest")
+            watch.lap(EPOCH[0])
+    watch.lap(EPOCH[1])
     return num_ids
 
 
-def gather(loader: Any) -> np.ndarray:
-    """The blocks of one more epoch, (num_blocks, block_size): keeping them is not in the clock."""
-    batches = [batch["input_ids"].numpy() for batch in loader]
-    return np.concatenate(batches).astype(np.uint32)
+def gather(loader: Any, **columns: str) -> dict[str, np.ndarray]:
+    """Columns of the batches of one more epoch, each in a row; keeping them is not in the clock.
 
-
-def gather_labelled(loader: Any) -> dict[str, np.ndarray]:
-    """What one more epoch of batches of one width holds, out of the clock, and how it was batched.
-
-    `sizes` (num_batches,) of the batches; `ids` and `mask` (num_rows, T), `labels` (num_rows,).
+    `gather(loader, blocks="input_ids")` gives `blocks` (num_rows, T), and `sizes` (num_batches,).
     """
     batches = list(loader)
+    found = {"sizes": np.array([len(batch["input_ids"]) for batch in batches])}
+    for name, column in columns.items():
+        rows = [batch[column].numpy() for batch in batches]
+        found[name] = np.concatenate(rows, dtype=np.uint32, casting="unsafe")
+    return found
 
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([batch[name].numpy() for batch in batches])
 
+def all_equal(results: Mapping[str, dict], *names: str) -> bool:
+    """Whether the arrays under each of `names` are the same in the results of all ways."""
+    first, *others = results.values()
+    return all(np.array_equal(first[name], each[name]) for each in others for name in names)
+
+
+def rates(results: Mapping[str, dict], array: str, unit: str) -> dict[str, float]:
+    """By way, how many of what its `array` holds there were a second of its laps by `count_ids`."""
     return {
-        "sizes": np.array([len(batch["labels"]) for batch in batches]),
-        "ids": column("input_ids").astype(np.uint32),
-        "mask": column("attention_mask").astype(np.uint8),
-        "labels": column("labels"),
+        f"{way}_{unit}_per_s": size / sum(result["seconds"][lap] for lap in EPOCH)
+        for way, result in results.items()
+        for size in [result[array].size]
     }
 
 
-@dataclass(frozen=True)
-class Once:
-    """What a bench measures once, after its ways; `name` is its key in the report.
+def classic(lab: str) -> Callable[..., dict]:
+    """The way of that lab in `classic`, which is imported only where it runs: with all it needs."""
 
-    `measure(tokenizer, num_rows, say)` gives what `notes` says in words and `draw(axes, found)`
-    draws; `num_rows` is None where the user has set no limit.
-    """
+    def run(*arguments: Any, **settings: Any) -> dict:
+        way = getattr(import_module("llmpipe.classroom.bench.classic"), lab)
+        return way(*arguments, **settings)
 
-    name: str
-    measure: Callable[..., dict]
-    notes: Callable[[dict], list[str]]
-    draw: Callable[[Any, dict], None]
+    return run
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,10 @@ class Bench:
     `stages` are laps in the clock, `beside` laps that are reported but are not in it. `compare`
     takes the results of all ways, by way, and returns what is the same and what is not; `notes`
     says it in words. `labels` are what a table calls the ways.
+
+    `once` is a module, and what it measures once, after the ways, is in the report under its name:
+    `measure(tokenizer, num_rows, say)` gives what `notes` says in words and `draw(axes, found)`
+    draws; `num_rows` is None where the user has set no limit.
     """
 
     title: str
@@ -106,12 +120,20 @@ class Bench:
     ways: Mapping[str, Callable[..., dict]]
     compare: Callable[..., dict]
     notes: Callable[[dict], list[str]]
-    beside: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ("tokenizer",)
     labels: Mapping[str, str] = field(default_factory=dict)
-    once: Once | None = None
+    once: ModuleType | None = None
+
+    @property
+    def once_name(self) -> str:
+        return self.once.__name__.rpartition(".")[2] if self.once else ""
 
     def label(self, way: str) -> str:
         return self.labels.get(way, way)
+
+    def each(self, words: Callable[[str], str]) -> str:
+        """All ways in a row, each with its own words."""
+        return ", ".join(f"{self.label(way)} {words(way)}" for way in self.ways)
 
 
 def ratio_key(way: str) -> str:

@@ -1,6 +1,6 @@
 """What a bench has measured, as a table for a projector and as a figure.
 
-`bench` is an entry of `bench.BENCHES`, `report` what `bench.run_bench` gave for it, with what is
+`bench` is an entry of `run.BENCHES`, `report` what `run.run_bench` gave for it, with what is
 measured once or without.
 """
 
@@ -29,10 +29,37 @@ def times(ratio: float) -> str:
     return f"{ratio:.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
 
 
+def loading(bench: Bench, report: dict) -> str:
+    """How long each way took to load its tokenizer, which is not in the clock."""
+    return bench.each(lambda way: seconds(report["tokenizer"][f"{way}_s"]))
+
+
+def epoch_in_clock(bench: Bench, report: dict, batches: str) -> str:
+    """The note on a way's process that reads one epoch of a stream."""
+    return (
+        f"in the clock: from opening the file to the end of one epoch, batches of {batches}, "
+        f"num_workers=0, each way in a process of its own whose tokenizer has seen no text; not in "
+        f"it: imports, and loading the tokenizer ({loading(bench, report)})"
+    )
+
+
+def same_work(report: dict, same: str, **unequal: tuple[str, ...]) -> str:
+    """`same`, or in capitals what is not: each of `unequal` with the names of what shows it."""
+    for what, names in unequal.items():
+        if not all(report[f"{name}_equal"] for name in names):
+            return f"NOT THE SAME {what.upper()}: the times compare different work"
+    return same
+
+
 def machine(report: dict) -> str:
     """Cores and versions, in one line."""
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     return f"{report['cores']} cores, Python {report['python']}, {versions}"
+
+
+def rows(report: dict) -> dict[str, dict]:
+    """Times and ratios of each stage, and of all together."""
+    return {**report["stages"], "all": report}
 
 
 def bench_table(bench: Bench, report: dict) -> Any:
@@ -47,22 +74,17 @@ def bench_table(bench: Bench, report: dict) -> Any:
     old, *others = bench.ways
     for name in (old, *(name for way in others for name in (bench.label(way), "as fast"))):
         table.add_column(name, justify="right")
-    rows = {**report["stages"], "all": report}
-    for stage, row in rows.items():
+    for stage, row in rows(report).items():
         cells = [seconds(row[f"{old}_s"])]
         for way in others:
             cells += [seconds(row[f"{way}_s"]), times(row[ratio_key(way)])]
-        table.add_row(
-            stage,
-            *cells,
-            style="bold" if stage == "all" else None,
-            end_section=stage == bench.stages[-1],
-        )
+        style = "bold" if stage == "all" else None
+        table.add_row(stage, *cells, style=style, end_section=stage == bench.stages[-1])
     runs = f"medians of {report['repeats']} runs of each in turn; ratios run by run: "
     runs += ", ".join(f"{ratio:.1f}" for ratio in report["ratios"])
     notes = [runs, *bench.notes(report)]
-    if bench.once and bench.once.name in report:
-        notes += bench.once.notes(report[bench.once.name])
+    if bench.once_name in report:
+        notes += bench.once.notes(report[bench.once_name])
     notes = (Padding(Text(note), (0, 0, 0, 1)) for note in [*notes, machine(report)])
     return Group(title, table, *notes)
 
@@ -74,40 +96,38 @@ def bench_figure(bench: Bench, report: dict) -> Any:
     """
     from llmpipe.classroom.plots.figure import new_figure
 
-    found = report.get(bench.once.name) if bench.once else None
+    found = report.get(bench.once_name)
     title = f"{bench.title}, {times(report['ratio'])} as fast ({report['dataset']})"
     figure, axes = new_figure(title, ratios=(5, 3) if found else (1,), size=(9, 5))
     _draw_times(axes[0], bench, report)
     note = f"median of {report['repeats']} runs; {machine(report)}"
     figure.supxlabel(note, size=8, x=0.01, ha="left", wrap=True)
-    figure.caption = "; ".join(
-        f"{stage}: "
-        + ", ".join(f"{bench.label(way)} {seconds(row[f'{way}_s'])}" for way in bench.ways)
-        for stage, row in {**report["stages"], "all": report}.items()
-    )
+    said = [
+        f"{stage}: {bench.each(lambda way, row=row: seconds(row[f'{way}_s']))}"
+        for stage, row in rows(report).items()
+    ]
     if found:
         bench.once.draw(axes[1], found)
-        figure.caption += "; " + "; ".join(bench.once.notes(found))
+        said += bench.once.notes(found)
+    figure.caption = "; ".join(said)
     return figure
 
 
 def _draw_times(axes: Any, bench: Bench, report: dict) -> None:
-    from llmpipe.classroom.plots.figure import BLUE, ORANGE, SKY
+    from llmpipe.classroom.plots.colours import BLUE, ORANGE, SKY
 
-    rows, number = {**report["stages"], "all": report}, len(bench.ways)
+    stages, number = rows(report), len(bench.ways)
     styles = zip(bench.ways, (ORANGE, BLUE, SKY), ("//", "", ".."), strict=False)
     for index, (way, colour, hatch) in enumerate(styles):
         shift = (index - (number - 1) / 2) * 0.8 / number
-        values = [row[f"{way}_s"] for row in rows.values()]
-        places = [place + shift for place in range(len(rows))]
         style = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": bench.label(way)}
+        places = [place + shift for place in range(len(stages))]
+        values = [row[f"{way}_s"] for row in stages.values()]
         axes.barh(places, values, height=0.76 / number, **style)
-        for place, row in zip(places, rows.values(), strict=True):
-            words = f" {seconds(row[f'{way}_s'])}"
-            if index:
-                words += f", {times(row[ratio_key(way)])} as fast"
-            axes.text(row[f"{way}_s"], place, words, va="center", fontsize=10)
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=11)
+        for place, value, row in zip(places, values, stages.values(), strict=True):
+            ratio = f", {times(row[ratio_key(way)])} as fast" if index else ""
+            axes.text(value, place, f" {seconds(value)}{ratio}", va="center", fontsize=10)
+    axes.set_yticks(range(len(stages)), list(stages), fontsize=11)
     axes.invert_yaxis()
     most = max(report[f"{way}_s"] for way in bench.ways)
     axes.set(xlabel="wall time (s)", xlim=(0, 1.12 * most))

@@ -7,8 +7,6 @@ run in turn, each in a process of its own with an empty cache, and their ids are
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,30 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from llmpipe.classroom.bench import lab1 as bench_lab1
-from llmpipe.classroom.bench import lab2 as bench_lab2
-from llmpipe.classroom.bench import lab3 as bench_lab3
-from llmpipe.classroom.bench import lab4 as bench_lab4
+from llmpipe.classroom.bench import lab1, lab2, lab3, lab4
+from llmpipe.classroom.bench.child import run_module
 from llmpipe.classroom.bench.plan import Bench, Watch, ratio_key
 from llmpipe.classroom.bench.report import seconds
 from llmpipe.metrics import usable_cores
 
-PACKAGES = (
-    "datasets",
-    "transformers",
-    "tokenizers",
-    "torch",
-    "numpy",
-    "pyarrow",
-    "gigatoken",
-    "nanotoken",
-)
-BENCHES = {
-    "lab1": bench_lab1.BENCH,
-    "lab2": bench_lab2.BENCH,
-    "lab3": bench_lab3.BENCH,
-    "lab4": bench_lab4.BENCH,
-}
+BACKENDS = ("gigatoken", "nanotoken")
+PACKAGES = ("datasets", "transformers", "tokenizers", "torch", "numpy", "pyarrow", *BACKENDS)
+BENCHES = {"lab1": lab1.BENCH, "lab2": lab2.BENCH, "lab3": lab3.BENCH, "lab4": lab4.BENCH}
 
 
 def run_bench(
@@ -79,11 +62,11 @@ def run_bench(
             run = {way: results[way]["seconds"] for way in bench.ways}
             total = {way: sum(run[way][stage] for stage in bench.stages) for way in bench.ways}
             runs.append({"seconds": run, "total": total, "compared": compared})
-            times = (f"{bench.label(way)} {seconds(total[way])}" for way in bench.ways)
-            say(f"run {index + 1} of {repeats}: {', '.join(times)}")
+            times = bench.each(lambda way, total=total: seconds(total[way]))
+            say(f"run {index + 1} of {repeats}: {times}")
     report = _report(bench, runs, source, tokenizer)
     if once and bench.once:
-        report[bench.once.name] = bench.once.measure(tokenizer, num_rows, say)
+        report[bench.once_name] = bench.once.measure(tokenizer, num_rows, say)
     return report
 
 
@@ -99,21 +82,16 @@ def _in_a_process(lab: str, way: str, file: Path, tokenizer: Path, folder: Path)
     result = folder / way
     with tempfile.TemporaryDirectory(dir=folder) as cache:
         settings = {"HF_DATASETS_CACHE": cache, "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-        command = [sys.executable, "-m", __name__, lab, way, file, tokenizer, result]
-        done = subprocess.run(
-            list(map(str, command)), env={**os.environ, **settings}, capture_output=True, text=True
-        )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise RuntimeError("\n".join([f"the {way} run of {lab} failed: {lines[-1]}", *lines[-30:]]))
+        sizes, what = json.dumps(BENCHES[lab].settings), f"the {way} run of {lab}"
+        run_module(__name__, lab, way, sizes, file, tokenizer, result, what=what, **settings)
     with np.load(f"{result}.npz") as arrays:
         return {**arrays, **json.loads(Path(f"{result}.json").read_text())}
 
 
-def run_one(lab: str, way: str, file: str, tokenizer_folder: str, result: str) -> None:
+def run_one(lab: str, way: str, sizes: str, file: str, tokenizer_folder: str, result: str) -> None:
     """What a process of `run_bench` does: one way, its arrays and its times to files."""
-    bench, watch = BENCHES[lab], Watch()
-    arrays = bench.ways[way](file, tokenizer_folder, **bench.settings, watch=watch)
+    watch = Watch()
+    arrays = BENCHES[lab].ways[way](file, tokenizer_folder, **json.loads(sizes), watch=watch)
     counts = arrays.pop("counts")
     np.savez(f"{result}.npz", **arrays)
     Path(f"{result}.json").write_text(json.dumps({"seconds": watch.seconds, "counts": counts}))

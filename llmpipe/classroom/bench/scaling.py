@@ -13,8 +13,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from llmpipe.classroom.bench.memory import in_child
-from llmpipe.classroom.plots.figure import ranks
+from llmpipe.classroom.bench.child import answer
 
 NUM_ROWS = 1_640_000  # 100 million ids with GPT-2's vocabulary
 NUM_RANKS = (1, 2, 4)
@@ -25,37 +24,36 @@ def measure(tokenizer: Any, num_rows: int | None, say: Callable[[str], None]) ->
     """Run 1, 2 and 4 ranks in turn, `REPEATS` times; `num_rows` instead of `NUM_ROWS` if given.
 
     Returns `num_rows`, `num_ids` in the batches of one rank, `repeats`; `tokens_per_s` by number of
-    ranks, medians; and `ratios`, "2/1" and "4/2": the medians of the turns' ratios.
+    ranks, medians; and `ratios`, "2/1" and "4/2": the medians of each repeat's ratios.
     """
     num_rows = num_rows or NUM_ROWS
-    rates: dict[int, list[float]] = {number: [] for number in NUM_RANKS}
-    for turn in range(REPEATS):
-        for number in NUM_RANKS:
-            run = in_child(__name__, tokenizer.folder, num_rows, number, LLMPIPE_SOURCE="sample")
-            rates[number].append(run["tokens_per_s"])
-            if number == 1:
-                num_ids = run["num_ids"]
-        words = ", ".join(f"{number}: {rates[number][-1] / 1e6:.1f}" for number in NUM_RANKS)
-        say(f"turn {turn + 1} of {REPEATS}, million tokens/s by ranks: {words}")
-    pairs = pairwise(NUM_RANKS)
+    runs = []
+    for index in range(REPEATS):
+        runs.append(answer(__name__, tokenizer.folder, num_rows, LLMPIPE_SOURCE="sample"))
+        rates = ", ".join(f"{n}: {each['tokens_per_s'] / 1e6:.1f}" for n, each in runs[-1].items())
+        say(f"repeat {index + 1} of {REPEATS}, million tokens/s by ranks: {rates}")
+    rates = {n: [run[n]["tokens_per_s"] for run in runs] for n in map(str, NUM_RANKS)}
     return {
         "num_rows": num_rows,
-        "num_ids": num_ids,
+        "num_ids": runs[-1]["1"]["num_ids"],
         "repeats": REPEATS,
-        "tokens_per_s": {str(number): median(found) for number, found in rates.items()},
+        "tokens_per_s": {number: median(found) for number, found in rates.items()},
         "ratios": {
             f"{many}/{few}": median(
                 more / less for more, less in zip(rates[many], rates[few], strict=True)
             )
-            for few, many in pairs
+            for few, many in pairwise(rates)
         },
     }
 
 
 def notes(scaling: dict) -> list[str]:
     """What `measure` found, in words."""
+    from llmpipe.classroom.plots.words import plural
+
     rates = ", ".join(
-        f"{ranks(int(number))} {rate / 1e6:.1f}" for number, rate in scaling["tokens_per_s"].items()
+        f"{plural(int(number), 'rank')} {rate / 1e6:.1f}"
+        for number, rate in scaling["tokens_per_s"].items()
     )
     ratios = ", ".join(
         "{} ranks {:.2f} times {}".format(name.split("/")[0], ratio, name.split("/")[1])
@@ -70,16 +68,17 @@ def notes(scaling: dict) -> list[str]:
 
 def draw(axes: Any, scaling: dict) -> None:
     """The rate of each number of ranks as a bar."""
-    from llmpipe.classroom.plots.figure import BLUE, lying_bars
+    from llmpipe.classroom.plots.colours import BLUE
+    from llmpipe.classroom.plots.figure import lying_bars
+    from llmpipe.classroom.plots.words import plural
 
-    bars = {ranks(int(n)): rate / 1e6 for n, rate in scaling["tokens_per_s"].items()}
-    colours, hatches = [BLUE] * len(bars), [""] * len(bars)
-    lying_bars(axes, bars, colours, hatches, lambda value: f"{value:.1f}")
+    bars = {plural(int(n), "rank"): rate / 1e6 for n, rate in scaling["tokens_per_s"].items()}
+    lying_bars(axes, bars, "{:.1f}".format, [BLUE], [""])
     axes.set_xlabel(f"million tokens/s over {scaling['num_ids'] / 1e6:.3g} million ids")
 
 
-def run_child(tokenizer_folder: str, num_rows: str, num_ranks: str) -> dict:
-    """What a process of `measure` does: all batches, by `num_ranks` ranks."""
+def run_child(tokenizer_folder: str, num_rows: str) -> dict[int, dict]:
+    """What a process of `measure` does: all batches, by each number of ranks."""
     from llmpipe.launching.start import STREAMING, start_fork_server
 
     # The pool is no part of a pipeline: no rank makes it while another is measured.
@@ -90,12 +89,15 @@ def run_child(tokenizer_folder: str, num_rows: str, num_ranks: str) -> dict:
 
     parts = open_source("wikitext-103").parts("train", int(num_rows))
     settings = Settings(parts, load_tokenizer(tokenizer_folder), batch_size=8)
-    found = run_ranks(stream_batches, int(num_ranks), settings, preload=preload)
-    # Each rank's own rate, from its first batch to its last: start-up is not in it.
-    return {
-        "num_ids": sum(rank["ids"] for rank in found),
-        "tokens_per_s": sum(rank["ids_per_s"] for rank in found),
-    }
+    found = {}
+    for number in NUM_RANKS:
+        ranks = run_ranks(stream_batches, number, settings, preload=preload)
+        # Each rank's own rate, from its first batch to its last: start-up is not in it.
+        found[number] = {
+            "num_ids": sum(rank["ids"] for rank in ranks),
+            "tokens_per_s": sum(rank["ids_per_s"] for rank in ranks),
+        }
+    return found
 
 
 if __name__ == "__main__":

@@ -1,25 +1,23 @@
-"""What all figures share: colours, number format, and a caption that shows under them."""
+"""What all figures share: colours, a caption for their numbers, and the parts they are drawn of."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.patches import StepPatch
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
-# Okabe and Ito (2008), "Color Universal Design": told apart with any kind of colour vision.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
-PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK)
-GREY = "#666666"  # for words and lines that stand back
-# A hatch or a marker goes with each colour, for those who print in black and white.
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "--")
+from llmpipe.classroom.plots.colours import HATCHES, PALETTE
+
 WITH_COMMAS = StrMethodFormatter("{x:,.0f}")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+NOT_SCALED = StrMethodFormatter("{x:,g}")
 
 
 class CaptionedFigure(Figure):
@@ -44,9 +42,16 @@ class CaptionedFigure(Figure):
 
 
 def new_figure(
-    title: str, ratios: Sequence[float] = (1,), size: tuple[float, float] = (8, 4), across=True
+    title: str,
+    ratios: Sequence[float] = (1,),
+    size: tuple[float, float] = (8, 4),
+    across: bool = True,
+    grid: str = "",
 ) -> tuple[CaptionedFigure, list[Axes]]:
-    """An empty figure of `size` inches with one axes a ratio, side by side or one above another."""
+    """An empty figure of `size` inches with one axes a ratio, side by side or one above another.
+
+    `grid` is "x" or "y" for lines behind the data, across that axis.
+    """
     figure = CaptionedFigure(figsize=size, dpi=100, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     figure.suptitle(title, x=0.01, ha="left", size=12, weight="bold")
@@ -58,17 +63,20 @@ def new_figure(
         one.spines[["top", "right"]].set_visible(False)
         one.set_axisbelow(True)
         one.tick_params(labelsize=9)
+        if grid:
+            one.grid(axis=grid, color="0.9")
     return figure, list(axes.flat)
 
 
 def lying_bars(
     axes: Axes,
     values: Mapping[str, float],
-    colours: Sequence[str],
-    hatches: Sequence[str],
     words: Callable[[float], str],
+    colours: Sequence[str] = PALETTE,
+    hatches: Sequence[str] = HATCHES,
 ) -> None:
     """Bars that lie, the first on top, each with its value in words at its end."""
+    colours, hatches = (list(islice(cycle(looks), len(values))) for looks in (colours, hatches))
     places = range(len(values))
     axes.barh(places, list(values.values()), color=colours, hatch=hatches, edgecolor="white")
     axes.set_yticks(places, list(values), fontsize=10)
@@ -80,6 +88,63 @@ def lying_bars(
     longest = max(len(words(value)) for value in values.values())
     inches = axes.get_position().width * axes.figure.get_figwidth() - 0.3
     axes.set_xlim(0, most * inches / (inches - 0.08 * longest))
+
+
+def bar_panels(
+    title: str,
+    panels: Mapping[str, tuple[Mapping[str, float], Callable[[float], str]]],
+    height: float,
+    colours: Sequence[str] = PALETTE,
+    hatches: Sequence[str] = HATCHES,
+) -> CaptionedFigure:
+    """Panels of lying bars side by side, all of the same names; `panels` maps label to what.
+
+    The names stand at the first panel only, and no axis repeats what stands at the bars' ends.
+    """
+    figure, all_axes = new_figure(title, [1] * len(panels), (8, height))
+    for axes, (label, (values, words)) in zip(all_axes, panels.items(), strict=True):
+        lying_bars(axes, values, words, colours, hatches)
+        if axes is not all_axes[0]:
+            axes.set_yticks(range(len(values)), [""] * len(values))
+        axes.set_xlabel(label)
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+    return figure
+
+
+def fill_steps(
+    axes: Axes, top: Any, edges: Any, bottom: Any, colour: str, hatch: str, label: str | None = None
+) -> None:
+    """Fill between two step functions, as `Axes.stairs` does; the caller sets the limits.
+
+    `stairs` looks at every step to find the limits itself: seconds, with tens of thousands of them.
+    """
+    look = {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
+    axes.add_artist(StepPatch(top, edges, baseline=bottom, fill=True, label=label, **look))
+
+
+def whole_numbers(axis: Axis, most: int = 8, least: int = 2) -> None:
+    """Ticks at whole numbers only, about `least` to `most` of them, with commas."""
+    axis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=least))
+    axis.set_major_formatter(WITH_COMMAS)
+
+
+def name_sizes(axes: Axes, sizes: Sequence[int]) -> None:
+    """A logarithmic x axis with a tick at each of `sizes`, for sizes that grow by factors."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def name_ranks(axes: Axes, world_size: int, *below: str) -> None:
+    """Name the rows of an axes: rank 0 on top, every rank while there is room, `below` them."""
+    named = range(0, world_size, -(-world_size // 32))
+    places = [*named, *range(world_size, world_size + len(below))]
+    axes.set_yticks(places, [*(f"rank {rank}" for rank in named), *below], fontsize=10)
+
+
+def legend(axes: Axes, place: str = "best", columns: int = 1) -> None:
+    axes.legend(frameon=False, fontsize=10, loc=place, ncols=columns)
 
 
 def legend_above(axes: Axes, handles: Sequence[Any] | None = None) -> None:
@@ -96,49 +161,3 @@ def legend_above(axes: Axes, handles: Sequence[Any] | None = None) -> None:
     place = {"loc": "upper left", "bbox_to_anchor": (0, 1 - 0.33 / height), "borderaxespad": 0}
     space = {"columnspacing": 1.5, "handlelength": 1.8, "labelspacing": 0.3, "frameon": False}
     axes.figure.legend(handles=handles, ncols=columns, fontsize=10, **place, **space)
-
-
-def ranks(number: int) -> str:
-    return f"{number} rank{'s' if number > 1 else ''}"
-
-
-def name_ranks(axes: Axes, world_size: int, *below: str) -> None:
-    """Name the rows of an axes: rank 0 on top, every rank while there is room, `below` them."""
-    named = range(0, world_size, -(-world_size // 32))
-    places = [*named, *range(world_size, world_size + len(below))]
-    axes.set_yticks(places, [*(f"rank {rank}" for rank in named), *below], fontsize=10)
-
-
-def short(number: float) -> str:
-    """A number as one reads it aloud.
-
-    >>> short(2_357_942), short(18421), short(54), short(0.25)
-    ('2.36 M', '18,421', '54', '0.25')
-    """
-    if abs(number) >= 1e6:
-        return f"{number / 1e6:,.3g} M" if abs(number) < 1e9 else f"{number / 1e9:,.3g} G"
-    return f"{number:,.0f}" if float(number).is_integer() or number >= 100 else f"{number:.3g}"
-
-
-def percent(ratio: float) -> str:
-    """A ratio in words; what is not all is never rounded to all.
-
-    >>> percent(0.25), percent(0.0123), percent(1), percent(0.99999)
-    ('25%', '1.23%', '100%', '99.9%')
-    """
-    return f"{100 * ratio:.3g}%" if ratio <= 0.999 or ratio == 1 else "99.9%"
-
-
-def check_ratios(name: str, ratios: Iterable[float]) -> None:
-    """Raise ValueError unless all `ratios` are in [0, 1]."""
-    for ratio in ratios:
-        if not 0 <= ratio <= 1:
-            raise ValueError(f"{name} must be in [0, 1], got {ratio}")
-
-
-def same_length(**columns: Any) -> None:
-    """Raise ValueError unless all the named columns have one length, of at least 1."""
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1 or 0 in lengths.values():
-        counted = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise ValueError(f"needs as many of each, and at least one, got {counted}")

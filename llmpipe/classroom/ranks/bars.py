@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from contextlib import ExitStack
 
 from llmpipe.metrics import table
 
 
-class RankBars:
+class RankBars(ExitStack):
     """An `on_message` for `run_ranks` that moves a bar a rank; use it in a `with` statement.
 
-    A message has `rows_read`, `rows_to_read` (None where nobody knows) and `ids_per_s`, or that of
-    another unit. No bars are drawn where outputs are made or compared, as by `progress`.
+    Messages are those of `go_through`, with `tokens_per_s` or that of another unit; or they are a
+    `line` to print. No bars are drawn where outputs are made or compared, as by `progress`.
     """
 
-    def __init__(self, num_ranks: int, unit: str = "ids") -> None:
+    def __init__(self, num_ranks: int, unit: str = "tokens") -> None:
         from tqdm.auto import tqdm
 
         from llmpipe.classroom.notebooks import compared
 
+        super().__init__()
         # The bars' lock is by default a semaphore, for other processes that draw too: none does.
         tqdm.set_lock(threading.RLock())
         self.unit = unit
         options = {"unit": " rows", "unit_scale": True, "disable": compared()}
         self.bars = [tqdm(desc=f"rank {r}", position=r, **options) for r in range(num_ranks)]
+        for bar in reversed(self.bars):
+            self.enter_context(bar)  # closed from the first to the last
 
     def __call__(self, rank: int, message: dict) -> None:
+        if "line" in message:
+            self.write(f"rank {rank}  {message['line']}")
+            return
         bar = self.bars[rank]
         if bar.total != message["rows_to_read"]:
             bar.reset(message["rows_to_read"])  # a notebook's bar would not see a new `total`
@@ -38,58 +44,46 @@ class RankBars:
         """Print a line above the bars."""
         type(self.bars[0]).write(line)
 
-    def __enter__(self) -> RankBars:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        for bar in self.bars:
-            bar.close()
-
 
 class Progress:
     """Prints what ranks send, as it arrives, and remembers the last of each.
 
-    A message has the `shape` of a batch, and so far the `batches`, `ids` and `ids_per_s` (0 while
-    it warms up); or it is a `line`, to be printed as it is. With `bars`, which take the messages
-    too, it prints only lines and each rank's first batch.
+    With `bars`, which take the messages too, it prints only lines and each rank's first batch.
     """
 
-    def __init__(self, unit: str = "ids", bars: Any = None) -> None:
+    def __init__(self, unit: str = "tokens", bars: RankBars | None = None) -> None:
         self.last: dict[int, dict] = {}
         self.unit, self.bars = unit, bars
 
     def __call__(self, rank: int, message: dict) -> None:
+        # A whole line at once, so that no other process can write into it.
+        write = self.bars.write if self.bars else lambda line: print(line, flush=True)
         if "line" in message:
-            line = f"rank {rank}  {message['line']}"
-            print(line, flush=True) if self.bars is None else self.bars.write(line)
+            write(f"rank {rank}  {message['line']}")
             return
-        rate = message[f"{self.unit}_per_s"]
-        line = (
-            f"rank {rank}  batch {message['batches']:>8,}  shape {message['shape']}  "
-            f"{message[self.unit]:>12,} {self.unit}  "
-            + (rate_in_words(rate, self.unit) if rate else "warm-up")
-        )
-        if self.bars is None:
-            print(line, flush=True)  # in one piece, so that no other process can write into it
-        else:
-            if rank not in self.last:
-                self.bars.write(line)
-            self.bars(rank, message)
         self.last[rank] = message
+        rate = message[f"{self.unit}_per_s"]
+        if message["batches"] == 1 or (message["batches"] and not self.bars):
+            write(
+                f"rank {rank}  batch {message['batches']:>8,}  shape {message['shape']}  "
+                f"{message[self.unit]:>11,} {self.unit}  "
+                + (rate_in_words(rate, self.unit) if rate else "warm-up")
+            )
+        if self.bars:
+            self.bars(rank, message)
 
     def table(self) -> str:
+        names = ("batches", self.unit)
+        told = sorted(self.last.items())
         return table(
-            [
-                {"rank": rank, "batches": last["batches"], self.unit: last[self.unit]}
-                for rank, last in sorted(self.last.items())
-            ]
+            [{"rank": rank, **{name: last[name] for name in names}} for rank, last in told]
         )
 
 
 def rate_in_words(rate: float, unit: str) -> str:
     """A rate as a line shows it.
 
-    >>> rate_in_words(12_345_678, "ids"), rate_in_words(4321, "samples")
-    (' 12.35 M ids/s', '  4,321 samples/s')
+    >>> rate_in_words(12_345_678, "tokens"), rate_in_words(4321, "samples")
+    (' 12.35 M tokens/s', '  4,321 samples/s')
     """
-    return f"{rate / 1e6:6.2f} M {unit}/s" if unit == "ids" else f"{rate:7,.0f} {unit}/s"
+    return f"{rate / 1e6:6.2f} M {unit}/s" if unit == "tokens" else f"{rate:7,.0f} {unit}/s"

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from llmpipe.launching.distributed import EvenBatches, process_group, torch_vote
 from llmpipe.sharding.world import World
+from llmpipe.streaming.state import read_state
 
 
 def next_batches(
@@ -21,8 +23,6 @@ def next_batches(
 
     `run_ranks(next_batches, 1, stream, path, 3)[0]` has them made by a new process.
     """
-    from llmpipe.streaming.state import read_state
-
     stream.load_state_dict(read_state(path))
     return [batch["input_ids"].numpy() for batch in islice(stream, num_batches)]
 
@@ -31,10 +31,8 @@ def rest(world: World, send: Callable, stream: Any, path: str | Path) -> dict:
     """This rank's part of all that the states in the file `path` had left.
 
     Returns `rows` and `ids` that it gave out, and its `ledger` for `Ledger.from_dicts`; that of
-    rank 0 begins with the account of the states.
+    rank 0 begins with what the states had counted.
     """
-    from llmpipe.streaming.state import read_state
-
     own = stream.resume(read_state(path), rank=world.rank, world_size=world.world_size)
     before = own.total_ledger(read_state(path)) if world.rank == 0 else None
     ids = sum(batch["input_ids"].numel() for batch in own)
@@ -85,8 +83,6 @@ def give_out(world: World, send: Callable, port: int, lengths: list[int], uneven
 
     `port` is that of a `meeting_point`; padding is -1.
     """
-    from llmpipe.launching.distributed import EvenBatches, process_group, torch_vote
-
     with process_group(world, port):
         batches = range(lengths[world.rank])
         return list(EvenBatches(batches, uneven, torch_vote, -1, world.world_size))

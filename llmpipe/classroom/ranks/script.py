@@ -1,188 +1,96 @@
-"""What the two scripts of the labs share: their options, how they start ranks, how they fail."""
+"""What the two scripts of the labs share: options, how ranks are shown and stopped, errors."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import replace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from llmpipe.classroom.ranks.bars import Progress, RankBars
-from llmpipe.classroom.ranks.jobs import PRELOAD, RankSettings
-from llmpipe.classroom.ranks.report import totals
-from llmpipe.launching.distributed import UNEVEN, meeting_point, run_under_torchrun
-from llmpipe.launching.launch import RankError, run_ranks
-from llmpipe.launching.start import start_fork_server
-from llmpipe.ledger import Ledger
+from llmpipe.classroom.ranks.report import total_ledger
+from llmpipe.launching.distributed import UNEVEN, meeting_point
+from llmpipe.launching.launch import run_ranks
+from llmpipe.launching.rank import RankError
+from llmpipe.launching.start import STREAMING, start_fork_server
 from llmpipe.metrics import card, usable_cores
 from llmpipe.sharding.share import STRATEGIES
 from llmpipe.sharding.world import World
+from llmpipe.streaming.state import collect, read_state, save_state
 
-
-class Run(NamedTuple):
-    """What the ranks returned, when they were started (`time.monotonic`), and their `totals`."""
-
-    configuration: dict[str, Any]
-    results: list[dict]
-    opened: float
-    totals: dict
-
-    @property
-    def ledger(self) -> Ledger:
-        """The account of all ranks together."""
-        ledgers = (Ledger.from_dicts(result["ledger"]) for result in self.results)
-        return sum(ledgers, Ledger()).check()
-
-    def report(self) -> dict:
-        """All figures, for JSON."""
-        return {"configuration": self.configuration, "totals": self.totals, "ranks": self.results}
-
-
-def run_compared(
-    job: Callable,
-    settings: RankSettings,
-    source: Any,
-    options: argparse.Namespace,
-    world: World | None,
-    *,
-    title: str,
-    batch: str,
-    alone_rows: int,
-    unit: str = "ids",
-) -> Run | None:
-    """Print what is about to run, run one rank by itself over `alone_rows`, then all of them.
-
-    `world` is the place that `torchrun` gave this process, or None: then the ranks are started
-    here. Where another rank prints, None is returned. `batch` says in words what a batch is.
-
-    Raises ValueError where all ranks ended before their first batch since one of them had none.
-    """
-    num_ranks = world.world_size if world else options.workers
-    configuration = _configuration(settings, source, options, num_ranks) | {"batch": batch}
-    if world is None or world.rank == 0:
-        print(card(title, configuration), "\n", flush=True)
-    rows = min(alone_rows, options.num_rows or alone_rows)
-    parts = source.parts("train", rows)
-    by_itself = replace(settings, parts=parts, uneven="continue", max_batches=None, shows=False)
-    alone = _run_alone(job, by_itself, world)
-    opened = time.monotonic()
-    results = _run_all(job, settings, num_ranks, world, unit)
-    closed = time.monotonic()
-    if results is None:
-        return None
-    if any(result["batches"] for result in results):
-        return Run(configuration, results, opened, totals(results, alone, opened, closed, unit))
-    if settings.uneven == "shortest":
-        raise ValueError(
-            f"no batch from {source.name}: at least one of {num_ranks} ranks has none, and by "
-            "--uneven shortest all end with it; take fewer --workers, or --uneven continue"
-        )
-    return Run(configuration, results, opened, {})
-
-
-def _configuration(
-    settings: RankSettings, source: Any, options: argparse.Namespace, num_ranks: int
-) -> dict[str, Any]:
-    tokenizer, num_parts = settings.tokenizer, len(settings.parts.weights)
-    return {
-        "data": f"{source}, in {num_parts:,} part{'s' * (num_parts != 1)}",
-        "tokenizer": f"{tokenizer.name}, from {tokenizer.origin}, by {tokenizer.backend_name}",
-        "rows": "all" if options.num_rows is None else options.num_rows,
-        "ranks": f"{num_ranks} processes on {usable_cores()} cores",
-        "strategy": f"{settings.strategy}; ranks of unequal length: {settings.uneven}",
-    }
-
-
-def _run_alone(job: Callable, settings: RankSettings, world: World | None) -> dict | None:
-    """The result of one rank that runs by itself; None in a process that does not lead."""
-    if world is None:
-        return run_ranks(job, 1, settings, preload=PRELOAD)[0]
-    return job(World(), lambda message: None, settings) if world.rank == 0 else None
-
-
-def _run_all(
-    job: Callable, settings: RankSettings, num_ranks: int, world: World | None, unit: str
-) -> list[dict] | None:
-    """The results of all ranks, None where another rank has them; `settings.port` is filled in.
-
-    They are shown at work: by progress bars on a terminal, by lines elsewhere.
-    """
-    if world:
-        return run_under_torchrun(job, world, settings, on_message=Progress(unit))
-    with ExitStack() as stack:
-        if settings.uneven != "continue":
-            settings = replace(settings, port=stack.enter_context(meeting_point()))
-        on_terminal = sys.stderr.isatty()
-        bars = stack.enter_context(RankBars(num_ranks, unit)) if on_terminal else None
-        progress = Progress(unit, bars)
-        try:
-            return run_ranks(job, num_ranks, settings, preload=PRELOAD, on_message=progress)
-        except (KeyboardInterrupt, SystemExit):
-            stack.close()  # the bars first
-            print("\nstopped; the last that each rank told:\n" + progress.table(), flush=True)
-            raise
-
+PRELOAD = (*STREAMING, "llmpipe.classroom.ranks.script", "llmpipe.classroom.ranks.measure")
 
 logger = logging.getLogger("llmpipe.labs")
 
 
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of 1 or more, got {text!r}")
-    return int(text)
-
-
-def file_in_a_folder(text: str) -> Path:
-    if not Path(text).absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder for {text}")
-    if Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file in it")
-    return Path(text)
-
-
 def parser_of(
-    description: str, dataset: str, tokenizer: str, batch_size: int, of: str
-) -> argparse.ArgumentParser:
-    """The options that both scripts have; a batch holds so many `of`."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+    description: str, dataset: str, tokenizer: str, batch_size: int, of: str, strategy: str
+) -> ArgumentParser:
+    """The options that both scripts have; a batch holds so many `of`, `strategy` is the default."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    add, file = parser.add_argument, {"type": file_in_a_folder, "metavar": "FILE"}
     add("--workers", type=positive, default=4, help="number of processes, one a rank (4)")
     add("--dataset", default=dataset, help=f"short name, owner/name, file or folder ({dataset})")
     add("--tokenizer", default=tokenizer, help=f"short name, owner/name or folder ({tokenizer})")
     add("--batch-size", type=positive, default=batch_size, help=f"{of} in a batch ({batch_size})")
     add("--batches", type=positive, help="stop each rank after so many batches (all)")
-    add(
-        "--num-rows",
-        type=positive,
-        help="read only the first rows; of the sample, make so many (all)",
+    add("--num-rows", type=positive, help="first rows to read; of the sample, rows to make (all)")
+    by = (
+        "who reads what: every n-th row, or every n-th thousand of them, for which each of n ranks "
+        "reads everything; every n-th part; or one contiguous run each "
     )
-    add(
-        "--strategy",
-        choices=STRATEGIES,
-        help="who reads what: rows or batches in turn, for which each rank reads everything; "
-        "parts in turn; or one contiguous run each (parts if there are enough, else rows)",
+    add("--strategy", choices=STRATEGIES, help=f"{by}({strategy})")
+    ends = (
+        "ranks of unequal length: each continues to its own end, all end with the shortest, or pad "
+        "to the longest (continue)"
     )
-    add(
-        "--uneven",
-        choices=UNEVEN,
-        default="continue",
-        help="ranks of unequal length: continue, all end with the shortest, or pad to the longest "
-        "(continue)",
+    add("--uneven", choices=UNEVEN, default="continue", help=ends)
+    saved = (
+        "write there where the ranks stand at the end, after --batches, on Ctrl-C or an error, "
+        "each at its last message, of which it sends four a second (under torchrun only at the end)"
     )
-    add("--json", type=file_in_a_folder, metavar="FILE", help="write all figures there, as JSON")
+    add("--save-state", **file, help=saved)
+    resumed = "go on where FILE was saved, on any number of --workers, other options unchanged"
+    add("--resume", type=Path, metavar="FILE", help=resumed)
+    add("--json", **file, help="write all figures there, as JSON")
     add("--verbose", action="store_true", help="log what happens, with the rank")
+    parser.set_defaults(states=None, port=None, alone=False)
     return parser
 
 
-def run_script(run: Callable[..., dict | None], options: argparse.Namespace) -> int:
+def parsed(parser: ArgumentParser, arguments: list[str] | None) -> Namespace:
+    """The options; what does not go together is an error that names both."""
+    options = parser.parse_args(arguments)
+    state = "--save-state" if options.save_state else "--resume" if options.resume else None
+    bound = options.strategy and "--strategy"
+    bound = f"--uneven {options.uneven}" if options.uneven != "continue" else bound
+    if state and bound:
+        parser.error(
+            f"{bound} with {state}: what is left is divided again among any number of ranks, each "
+            f"by itself; leave {bound} out"
+        )
+    return options
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"must be an integer of 1 or more, got {text!r}")
+    return int(text)
+
+
+def file_in_a_folder(text: str) -> Path:
+    if not Path(text).absolute().parent.is_dir():
+        raise ArgumentTypeError(f"there is no folder for {text}")
+    if Path(text).is_dir():
+        raise ArgumentTypeError(f"{text} is a folder: name a file in it")
+    return Path(text)
+
+
+def run_script(run: Callable[..., dict | None], options: Namespace) -> int:
     """Call `run(options, world)`, write what it returns as JSON if asked; the exit status.
 
     `world` is the place that `torchrun` gave this process, or None. An error is one line.
@@ -191,7 +99,9 @@ def run_script(run: Callable[..., dict | None], options: argparse.Namespace) -> 
         show_log()
     try:
         world = World.from_environment()
-        if world is None:
+        if world:
+            options.workers = world.world_size
+        else:
             start_fork_server(PRELOAD)  # it imports torch while this process opens the data
         report = run(options, world)
         if options.json and report:
@@ -204,6 +114,92 @@ def run_script(run: Callable[..., dict | None], options: argparse.Namespace) -> 
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def introduce(title: str, batch: str, source: Any, told: tuple, world: World | None) -> dict:
+    """Print what is about to run, unless another rank does: what ranks are `told`, as a job is."""
+    parts, tokenizer, options = told
+    num_parts = len(parts.weights)
+    states = options.states or []
+    configuration = {
+        "data": f"{source}, in {num_parts:,} part{'s' * (num_parts != 1)}",
+        "tokenizer": f"{tokenizer.name}, from {tokenizer.origin}, by {tokenizer.backend_name}",
+        "rows": "all" if options.num_rows is None else options.num_rows,
+        "ranks": f"{options.workers} processes on {usable_cores()} cores",
+        "strategy": f"{options.strategy or 'virtual shards'}; ranks of unequal length: "
+        f"{options.uneven}",
+        "batch": batch,
+        **({"resumed": f"{options.resume}, where {len(states)} ranks stood"} if states else {}),
+    }
+    if world is None or world.rank == 0:
+        print(card(title, configuration), "\n", flush=True)
+    return configuration
+
+
+def run_alone(job: Callable, world: World | None, parts: Any, told: tuple) -> dict | None:
+    """What one rank by itself makes of other `parts`, to compare all with.
+
+    None in a process that `torchrun` started and that is not the first.
+    """
+    _, tokenizer, options = told
+    plain = {"uneven": "continue", "batches": None, "save_state": None, "states": None}
+    told = parts, tokenizer, Namespace(**(vars(options) | plain | {"alone": True}))
+    if world is None:
+        return run_ranks(job, 1, *told, preload=PRELOAD)[0]
+    return job(World(), lambda message: None, *told) if world.rank == 0 else None
+
+
+@contextmanager
+def shown(options: Namespace, world: World | None, unit: str) -> Iterator[Progress]:
+    """Within, what ranks send is shown: by progress bars on a terminal, by lines elsewhere.
+
+    Where they are stopped it prints the last that each told, and saves its state if asked to.
+    Ranks that wait for each other find `options.port` filled in.
+    """
+    with ExitStack() as stack:
+        if options.uneven != "continue" and not world:
+            options.port = stack.enter_context(meeting_point())
+        on_terminal = sys.stderr.isatty() and not world
+        bars = RankBars(options.workers, unit) if on_terminal else None
+        progress = Progress(unit, stack.enter_context(bars) if bars else None)
+        try:
+            yield progress
+        except (KeyboardInterrupt, SystemExit, RankError) as error:
+            stack.close()  # the bars first
+            if not isinstance(error, RankError) and not world:
+                print("\nstopped; the last that each rank told:\n" + progress.table(), flush=True)
+                if options.save_state:
+                    print_ledger(options, list(progress.last.values()))
+            if not world or world.rank == 0:
+                save_states(options, progress.last)
+            raise
+
+
+def print_ledger(options: Namespace, results: list[dict]) -> None:
+    """What all ranks together counted; where they resumed, all before them too."""
+    since = f", with all that {options.resume} had counted" if options.resume else ""
+    print(f"\nLedger{since}\n{total_ledger(results)}", flush=True)
+
+
+def save_states(options: Namespace, told: dict[int, dict]) -> None:
+    """Write the state that each rank told last to `--save-state`, if that is asked for."""
+    if not options.save_state:
+        return
+    missing = [str(rank) for rank in range(options.workers) if rank not in told]
+    if missing:
+        print(f"no state is saved: nothing was heard of rank {', '.join(missing)}", flush=True)
+        return
+    last = [told[rank] for rank in sorted(told)]
+    save_state([each["state"] for each in last], options.save_state)
+    print(f"\nsaved where {len(last)} ranks stand; go on with --resume {options.save_state}")
+
+
+def read_states(options: Namespace, kind: str) -> None:
+    """Fill in `options.states` from `--resume`: those of all ranks, of this kind of stream."""
+    if options.resume:
+        states = read_state(options.resume)
+        collect(states, kind)  # raises if one is missing, damaged or of another kind
+        options.states = states if isinstance(states, list) else [states]
 
 
 def one_line(error: Exception) -> str:
