@@ -1,9 +1,13 @@
 """What the tests share: the real data where there is some, and the sample everywhere else."""
 
+import contextlib
+import ctypes
+import gc
 import os
 import signal
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,6 +23,16 @@ def _own_settings(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     if not os.environ.get("LLMPIPE_MIRROR"):
         monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _memory_is_given_back():
+    """The C library keeps what a file of tests has freed: by gigabytes, in which others then fork."""
+    yield
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    with contextlib.suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
