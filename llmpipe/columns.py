@@ -197,14 +197,15 @@ def exact_windows(tables: Any, first_window: int = 0) -> Iterator[pa.Table]:
         if table is not None:
             skipped = min(skip, table.num_rows)
             skip -= skipped
-            waiting.append(table.slice(skipped))
+            if skipped < table.num_rows:  # an empty slice would keep the whole table
+                waiting.append(table.slice(skipped))
         ready = sum(each.num_rows for each in waiting)
         if ready >= WINDOW_ROWS or (table is None and ready):
             whole = pa.concat_tables(waiting) if len(waiting) > 1 else waiting[0]
             cut = ready if table is None else ready // WINDOW_ROWS * WINDOW_ROWS
             for start in range(0, cut, WINDOW_ROWS):
                 yield whole.slice(start, WINDOW_ROWS)
-            waiting = [whole.slice(cut)]
+            waiting = [whole.slice(cut)] if cut < ready else []
 
 
 class Parts(Protocol):

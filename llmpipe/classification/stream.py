@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
 
 from llmpipe.arguments import check_choice, check_count
 from llmpipe.classification.encoding import (
@@ -259,8 +258,7 @@ class LabelledIterator(StreamIterator):
             ids, mask, labels = row
             labels = labels[0] if batch_size is None else labels
             row = (ids.view(shape), mask.view(shape), labels)
-            if get_worker_info():
-                row = to_send(row, shared=batch_size is not None)
+            row = to_send(row, shared=batch_size is not None)
             yield dict(zip(("input_ids", "attention_mask", "labels"), row, strict=True)), size
 
     def _give(self, size: int) -> None:
@@ -276,6 +274,10 @@ class LabelledIterator(StreamIterator):
         else:
             self._turns = deque(self._turns_beyond(self._num_out))
         self._begin_group()
+
+    def _finish(self) -> None:
+        self._turns.clear()
+        self._left = []
 
     @property
     def place(self) -> Place:

@@ -2,6 +2,6 @@
 
     source.parts() -> Share(parts, World(rank, world_size), strategy) -> a stream
 
-`World` is a consumer's place among all; `Share` is what one rank reads, by one of four strategies.
-Read `world`, then `share`.
+`World` is a consumer's place among all, and beside it stands the arithmetic of `round_robin` and
+`contiguous`; `Share` is what one rank reads, by one of four strategies. Read `world`, then `share`.
 """

@@ -2,8 +2,8 @@
 
 Parts are what a stream is divided by: a row group of a Parquet file, a shard of an
 `IterableDataset`, 1,000 rows of a `Dataset`, some thousand rows of the sample. Whoever reads part 7
-from window 3 on gets the same rows as who reads all of it; with that a state of a stream is two
-numbers, and not a copy of what was read.
+from window 3 on gets the same rows as who reads all of it; so a state of a stream is a few numbers,
+and not a copy of what was read.
 """
 
 from __future__ import annotations
@@ -86,15 +86,17 @@ class ParquetParts:
     def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
         file, group, num_rows = self._groups[part]
         left = num_rows - first_window * WINDOW_ROWS
+        if left <= 0:
+            return
         whole = self._open(file)
         check_columns(whole.schema_arrow.names, columns)
         batches = whole.iter_batches(WINDOW_ROWS, row_groups=[group], columns=columns)
         tables = (pa.Table.from_batches([batch]) for batch in batches)
         for table in exact_windows(tables, first_window):
-            if left <= 0:
-                return
             yield table.slice(0, left)
             left -= table.num_rows
+            if left <= 0:
+                return
         if left > 0:
             raise OSError(f"row group {group} of {file} ends {left} rows early")
 

@@ -1,4 +1,4 @@
-"""Which source a name means: hub, mirror, sample or files; says which, and never swaps silently."""
+"""Names to sources: a corpus of the labs, a repository of the hub, files, Python's own manual."""
 
 from __future__ import annotations
 
@@ -65,6 +65,11 @@ def open_source(name: str | Path | Sequence[str | Path], config: str | None = No
             f"owner/name of the hub, and paths of {', '.join(BUILDERS)} files"
         )
     place = locate(str(name), "dataset", [])
+    if place.built_in:
+        corpora = [c for c in CORPORA.values() if c.repo_id == name and config in (None, c.config)]
+        if not corpora:
+            raise ValueError(f"the sample stands in for no config {config!r} of {name}")
+        return SampleSource(str(name), "sample", corpora[0])
     return RepositorySource(name, place.origin, str(place.folder or name), config)
 
 

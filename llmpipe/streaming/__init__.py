@@ -6,6 +6,7 @@
                                         |                      |
                                         +-- State: what is left, what became of the rest
 
-Read `block_stream` first, then `processor`, `partition` and `reader`; for resuming `resumable` and
-`state`; `workers` last, which is about the processes of a `DataLoader`.
+A part's bytes are read in `llmpipe.sources.parts`. Read `block_stream` first, then `processor`,
+`partition` and `reader`; for resuming `resumable` and `state`; `workers` last, which is about the
+processes of a `DataLoader`.
 """

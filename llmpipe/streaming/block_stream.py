@@ -2,9 +2,9 @@
 
     a window of 1,000 rows -> filter -> token ids -> rolling buffer -> blocks -> batches
 
-A consumer, one worker of one rank, holds a window and less than a block. Its place in the stream is
-a window and a number of its ids: when it goes on from a state, it reads that window again and skips
-the ids that are out already. Nothing else has to be saved.
+A consumer, one worker of one rank, holds a batch and the windows that its ids come from. Its place
+in the stream is a window and a number of its ids: when it goes on from a state, it reads that
+window again and skips the ids that are out already.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
 
 from llmpipe.arguments import check_choice, check_count
 from llmpipe.chunking.blocks import RollingBuffer
@@ -160,6 +159,8 @@ class OpenWindow:
         """What is left once `num_given` ids of this pass are out."""
         skip = num_given - self.start
         documents = int(np.searchsorted(np.concatenate(self.ends), skip, side="right"))
+        # More where the pass went on within the window, and has not yet made those ids again.
+        documents = max(documents, self.window.span.documents)
         return self.window.left(skip, len(self.verdicts), documents)
 
 
@@ -203,6 +204,8 @@ class BlockIterator(StreamIterator):
                 self._num_made += len(ids) - skip
                 yield self._buffer.push(ids[skip:])
             opened.is_whole = True
+            if not opened.num_ids:
+                window.columns = []  # its text is done with, however long the block before it waits
 
     def _items(self, blocks: np.ndarray, num_padding: int = 0) -> Iterator[Made]:
         size, batch_size = self.stream.block_size, self.stream.batch_size
@@ -279,6 +282,5 @@ def make_batches(
     columns = map(torch.from_numpy, arrays.values())
     parts = (c.split(batch_size) if batch_size else c.unbind() for c in columns)
     for row in zip(*parts, strict=True):
-        if get_worker_info():
-            row = to_send(row, shared=batch_size is not None)
+        row = to_send(row, shared=batch_size is not None)
         yield dict(zip(arrays, row, strict=True))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmpipe.arguments import whole_number
-from llmpipe.sharding.world import World
+from llmpipe.sharding.world import World, contiguous
 
 PER_PART, STRIDE = 256, 159
 
@@ -119,7 +119,8 @@ class Partition:
 
     def _run(self, spans: list[Span], index: int, number: int) -> list[Span]:
         sizes = [self.depth(span.stop_shard) - self.depth(span.first_shard) for span in spans]
-        start, stop = (i * sum(sizes) // number for i in (index, index + 1))
+        run = contiguous(sum(sizes), index, number)
+        start, stop = run.start, run.stop
         own = []
         for span, size in zip(spans, sizes, strict=True):
             shards, base = range(span.first_shard, span.stop_shard), self.depth(span.first_shard)
@@ -206,11 +207,14 @@ class Partition:
         return rows * STRIDE % PER_PART
 
     def order(self, length: int, *place: int) -> np.ndarray:
-        """The order of so many things at a place, shape (length,): of all parts, which have none,
-        of the rows at (part, window), of the batches made of rows from (part, row, 0) on."""
+        """The order of so many things, shape (length,), which follows from their `place`.
+
+        For all parts that is (), for the rows of a window (part, window), for batches that are made
+        of rows from one on (part, row, 0).
+        """
         if not self.shuffle:
             return np.arange(length)
-        # A key ends in no 0, which PCG64 would not see.
+        # NumPy's seeds ignore zeros at their end, so places count from 1.
         return permutation(length, self.seed, self.epoch, *(number + 1 for number in place))
 
 

@@ -23,7 +23,7 @@ class Window:
     """A consumer's rows of one window, in reading order: a column for each that was asked for.
 
     `span` is what was left of its part from this window on, `later` the spans that come after it;
-    `rows` are their places in the part, which count rows as they are read.
+    `rows` are their numbers in the part, counted in reading order.
     """
 
     def __init__(

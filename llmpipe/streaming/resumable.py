@@ -27,15 +27,15 @@ from llmpipe.streaming.state import (
 )
 from llmpipe.streaming.workers import WorkerState
 
-Made = tuple[dict, int]  # an item, and its size, of which only the reading knows what it counts
+Made = tuple[dict, int]  # an item, and its size: ids of blocks, or labelled rows
 
 
 class StreamIterator:
-    """One consumer's pass: items, each made before the one ahead of it is given out.
+    """One consumer's pass. Item i + 1 is made before item i is returned.
 
-    So the last one is known when it is given out, and its state is the end's. An error comes after
-    all items that were made before it, and as often as one asks: a loader that asks again would
-    take an end for the end of the data. `on_item` is called before each item.
+    So the last item is known when it is returned, and its state is that of the end. An error comes
+    after all items that were made before it, and again at each further `next`: a loader that asks
+    once more must not take it for the end of the data. `on_item` is called before each item.
 
     A subclass makes the items (`_make`), hears of each that is out (`_give`) and that it was the
     last (`_finish`), and knows its `place` in the stream.
@@ -43,7 +43,7 @@ class StreamIterator:
 
     place: Place
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self._error, self._made, self._ahead = error, None, None
         self.on_item: Callable[[], None] = lambda: None
 
@@ -62,25 +62,28 @@ class StreamIterator:
     def __next__(self) -> dict:
         if self._made is None:
             self._made = self._make()
-            self._look_ahead()
+            self._ahead = self._look_ahead()
+            if not self._ahead and not self._error:
+                self._finish()
         self.on_item()
-        if self._ahead is None:
+        if not self._ahead:
             raise self._error or StopIteration
-        item, size = self._ahead
+        (item, size), self._ahead = self._ahead, self._look_ahead()
         self._give(size)
-        self._look_ahead()
+        if not self._ahead and not self._error:
+            self._finish()
         return item
 
-    def _look_ahead(self) -> None:
-        self._ahead = None
+    def _look_ahead(self) -> Made | None:
         if self._error:
-            return
+            return None
         try:
-            self._ahead = next(self._made)
-        except StopIteration:
-            self._finish()
-        except Exception as error:
+            return next(self._made, None)
+        except BaseException as error:  # of Ctrl-C too: the generator is dead, and has not ended
             self._error = error
+            if isinstance(error, Exception):
+                return None
+            raise
 
 
 class ResumableStream(IterableDataset):
@@ -178,9 +181,10 @@ class ResumableStream(IterableDataset):
         return self._state().to_dict()
 
     def _state(self) -> State:
-        waiting = self._workers.waiting
-        if waiting and len(waiting.states) > 1:
-            raise ValueError("nothing is read since resume(): keep the states it was given")
+        waiting, world = self._workers.waiting, self._world()
+        if waiting and waiting.redistributes:
+            place = waiting.place(world, self._partition(waiting.epoch), self._nothing)
+            return self._state_at(waiting.epoch, world, place)
         if waiting:
             return waiting.states[0]
         if self._workers.workers_read:
@@ -190,7 +194,6 @@ class ResumableStream(IterableDataset):
             )
         if self._here:
             return self._here()
-        world = self._world()
         return self._state_at(self.epoch, world, self._beginning(world))
 
     def load_state_dict(self, state: dict) -> None:
@@ -208,7 +211,8 @@ class ResumableStream(IterableDataset):
 
         `states` are those of all ranks, of streams or of `StatefulDataLoader`s. What they had left
         is redistributed: every remaining document is read once. As many consumers as before go on
-        with the very items that were due. The first consumer's ledger begins with all of theirs.
+        with the very items that were due; of another number the first one's ledger begins with all
+        of theirs.
         Raises ValueError if a state is missing, or as `load_state_dict`.
         """
         found = collect(states, self.kind)
@@ -244,6 +248,8 @@ class ResumableStream(IterableDataset):
         check_spans(left, self._partition(0).num_shards)
         for state in states:
             check_stages(state.place.done, self._nothing)
+            for group in state.place.groups:
+                check_spans(group.spans, self._partition(0).num_shards)
 
     def _beginning(self, world: World) -> Place:
         return Place(self._partition(self.epoch).share(world), self._nothing)

@@ -78,7 +78,8 @@ class WorkerState:
         """The epoch and the place from which one consumer goes on; None to begin anew.
 
         `partition_of(epoch)` gives the virtual shards. Raises ValueError for a state of another
-        consumer, which goes on waiting, and in workers that began before it was loaded.
+        consumer, which goes on waiting, and in workers that began before it was loaded. A place in
+        another epoch than the one that is set goes on waiting too.
         """
         worker = get_worker_info()
         if worker and int(self._shared[LOADS]) != self._num_loads:
@@ -91,6 +92,8 @@ class WorkerState:
             loaded = None
         epoch = loaded.epoch if loaded else self.epoch
         place = loaded and loaded.place(world, partition_of(epoch), nothing)
+        if place and epoch != self.epoch and not place.is_end:
+            return epoch, place  # which is an error, and the state goes on waiting
         if worker:
             self._shared[PASSES] += 1
         if loaded and worker and loaded.process != os.getpid():
@@ -106,7 +109,7 @@ class WorkerState:
         """Whether a state that the parent had loaded is for this pass of its workers.
 
         The parent passes it on at every pass. A pass is known by the seed and the number of its
-        workers; who seeds all passes alike is known by the marks.
+        workers; where all passes have one seed, by the marks of the workers that took it up.
         """
         if worker.id >= MAX_WORKERS:
             raise ValueError(f"a loader may have {MAX_WORKERS} workers, not {worker.num_workers}")
@@ -123,13 +126,15 @@ class WorkerState:
             self._shared.share_memory_()
 
 
-def to_send(row: Sequence[torch.Tensor], shared: bool) -> list[torch.Tensor]:
+def to_send(row: Sequence[torch.Tensor], shared: bool) -> Sequence[torch.Tensor]:
     """A copy to send from a loader's worker: sending a view would send all that it is a view of.
 
-    A batch is put into shared memory at once. Where there is too little of it that is an error
-    here, but in the thread of the queue, which would do it else, it would lose the batch and leave
-    the loader waiting.
+    A batch is put into shared memory here, where too little of it is an error: in the thread that
+    would do it later, the batch would be lost and the loader left waiting. Elsewhere than in a
+    worker it is the row itself.
     """
+    if not get_worker_info():
+        return row
     copy = torch.cat([tensor.reshape(-1) for tensor in row])
     parts = (copy.share_memory_() if shared else copy).split([tensor.numel() for tensor in row])
     return [part.view(tensor.shape) for part, tensor in zip(parts, row, strict=True)]
