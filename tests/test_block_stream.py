@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_tools import (
     NUM_IDS,
+    NumberTokenizer,
     collated,
     consumers,
     number_stream,
@@ -24,7 +25,7 @@ from stream_tools import (
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from llmpipe import BlockStream, QualityFilter, chunk, load_tokenizer, open_source
+from llmpipe import BlockStream, QualityFilter, World, chunk, load_tokenizer, open_source
 from llmpipe.columns import WINDOW_ROWS
 from llmpipe.ledger import Ledger
 
@@ -767,3 +768,72 @@ def test_broken_utf_8_is_named(tmp_path):
     stream = number_stream(open_source(tmp_path / "a.parquet"), 1)
     with pytest.raises(ValueError, match="row 1 of column 'text' is not valid text"):
         list(stream)
+
+
+# Interrupted, and what is held
+
+
+class Interrupted(NumberTokenizer):
+    """Is cut in by Ctrl-C, once, when it has been asked so many times."""
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def encode(self, texts):
+        self.calls -= 1
+        if not self.calls:
+            raise KeyboardInterrupt
+        return super().encode(texts)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_ctrl_c_loses_no_item_and_is_no_end(calls):
+    data = Dataset.from_dict({"text": numbered([5] * 3000)})
+    stream, found = BlockStream(data, Interrupted(calls), 7), []
+    ids = (found.extend(real_ids(item)) for item in (iterator := iter(stream)))
+    with pytest.raises(KeyboardInterrupt):
+        list(ids)
+    state = stream.state_dict()
+    ids = (found.extend(real_ids(item)) for item in iterator)
+    with pytest.raises(KeyboardInterrupt):  # and not StopIteration, after what was made before it
+        list(ids)
+    whole = number_stream(data, 7)
+    whole.load_state_dict(state)
+    rest = [i for item in whole for i in real_ids(item)]
+    assert rest[-1] == 15_000 // 7 * 7 - 1
+    assert found[: rest[0]] == list(range(rest[0]))
+
+
+def test_rejected_windows_are_not_held_while_a_block_waits():
+    texts = ["1 2 3", *["x" * 1000] * 20_000]
+    data = Dataset.from_dict({"text": texts})
+    stream = number_stream(data, 4, filter=QualityFilter(min_chars=0))
+    stream.processor.rules["x"] = lambda texts: np.array(["x" in str(text) for text in texts], bool)
+    assert list(stream) == []
+    assert stream.ledger["filter", "documents"].dropped["x"] == 20_000
+    reading = stream._iterator(stream._partition(0), stream._beginning(World()))
+    for _ in reading._blocks():
+        pass
+    assert len(reading._open) == 21
+    assert [len(opened.window.columns) for opened in reading._open] == [1, *[0] * 20]
+
+
+def test_a_state_that_another_epoch_refused_goes_on_waiting():
+    data = Dataset.from_dict({"text": numbered([5] * 40)})
+    state = run(number_stream(data), 9)[-1][1]
+    stream = number_stream(data)
+    stream.set_epoch(1)
+    stream.load_state_dict(state)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"the state is in epoch 0, but set_epoch\(1\)"):
+            list(stream)
+
+
+def test_before_its_first_item_a_resumed_rank_tells_of_its_own_part():
+    data = Dataset.from_dict({"text": numbered([5] * 3000)})
+    old = number_stream(data)
+    states = [run(old, 100)[-1][1]]
+    ranks = [old.resume(states, rank=rank, world_size=2) for rank in range(2)]
+    total = old.total_ledger(states)
+    assert old.total_ledger([rank.state_dict() for rank in ranks]) == total
+    assert ranks[1].ledger["chunk", "ids"].num_in == 0

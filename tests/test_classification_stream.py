@@ -279,6 +279,22 @@ def test_redistributed_to_any_number_nothing_is_lost_or_duplicated(parquet, data
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
+def test_the_last_state_is_an_end_and_holds_no_epoch_back(parquet, padding):
+    stream = review_stream(parquet, padding=padding, batch_size=16, shuffle=True)
+    whole = run_labelled(stream)
+    state = stream.state_dict()
+    assert state["left"] == []
+    assert "groups" not in state
+    stream = review_stream(parquet, padding=padding, batch_size=16, shuffle=True)
+    stream.load_state_dict(state)
+    assert run_labelled(stream) == []
+    stream.load_state_dict(state)
+    stream.set_epoch(1)
+    assert sorted(n for own, _, _ in run_labelled(stream) for n in own) == list(range(NUM_REVIEWS))
+    assert len(whole) == -(-NUM_REVIEWS // 16)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 4])
 def test_a_stateful_loader_resumes_at_every_batch_in_a_later_epoch(parquet, num_workers, padding):
     def loader():

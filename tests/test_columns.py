@@ -6,7 +6,9 @@ import pytest
 from datasets import Dataset, DatasetDict, IterableDatasetDict
 
 from llmpipe.columns import (
+    WINDOW_ROWS,
     array,
+    exact_windows,
     is_dataset,
     is_iterable_dataset,
     mask,
@@ -64,3 +66,14 @@ def test_data_sets_are_told_from_all_else():
     others += [whole.data.table, {"text": ["a"]}, ["a"], "a", None]
     assert not any(map(is_dataset, [*others, stream]))
     assert not any(map(is_iterable_dataset, [*others, whole]))
+
+
+def test_windows_before_the_first_that_is_wanted_are_not_held():
+    def tables():
+        for number in range(200):
+            yield pa.table({"n": pa.array([number] * 10_000, pa.int64())})
+
+    before = pa.total_allocated_bytes()
+    first = next(exact_windows(tables(), first_window=1990))
+    assert first["n"].to_pylist() == [199] * WINDOW_ROWS
+    assert pa.total_allocated_bytes() - before < 1_000_000  # of 16 million bytes that were read

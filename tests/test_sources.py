@@ -297,3 +297,16 @@ def test_the_real_mirror(wikitext_2, imdb):
     reviews = open_source("imdb").load("train")
     assert reviews["label"][:] == [0] * 12_500 + [1] * 12_500
     assert reviews["text"][:10] == imdb["text"].slice(0, 10).to_pylist()
+
+
+def test_a_repository_of_the_labs_is_the_sample_by_its_full_name_too(monkeypatch):
+    monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
+    for name, config, short in (
+        ("stanfordnlp/imdb", None, "imdb"),
+        ("Salesforce/wikitext", "wikitext-2-v1", "wikitext-2-v1"),
+    ):
+        source = open_source(name, config)
+        assert source.origin == "sample"
+        assert source.load(num_rows=5)["text"] == open_source(short).load(num_rows=5)["text"]
+    with pytest.raises(ValueError, match="stands in for no config 'wikitext-9' of Salesforce"):
+        open_source("Salesforce/wikitext", "wikitext-9")
