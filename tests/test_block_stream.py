@@ -790,7 +790,8 @@ class Interrupted(NumberTokenizer):
 def test_ctrl_c_loses_no_item_and_is_no_end(calls):
     data = Dataset.from_dict({"text": numbered([5] * 3000)})
     stream, found = BlockStream(data, Interrupted(calls), 7), []
-    ids = (found.extend(real_ids(item)) for item in (iterator := iter(stream)))
+    iterator = iter(stream)
+    ids = (found.extend(real_ids(item)) for item in iterator)
     with pytest.raises(KeyboardInterrupt):
         list(ids)
     state = stream.state_dict()
