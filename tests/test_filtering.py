@@ -5,6 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmpipe import QualityFilter
+from llmpipe.classroom.bench.memory import PeakMemory
 from llmpipe.filtering import (
     WHITE_SPACE,
     Duplicates,
