@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,13 +27,14 @@ def _own_settings(monkeypatch):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _memory_is_given_back():
-    """The C library keeps what a file of tests has freed: by gigabytes, in which others then fork."""
+def _freed_memory_is_given_back():
+    """After each file: else a worker keeps gigabytes of pages that the C library has free."""
     yield
     gc.collect()
     pa.default_memory_pool().release_unused()
-    with contextlib.suppress(AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).malloc_trim(0)
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # another C library has no such call
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

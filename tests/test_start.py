@@ -1,4 +1,4 @@
-"""The fork server: started ahead, it has imported what ranks need, and nothing that costs time."""
+"""The fork server: started ahead, it has imported what ranks need, and no more."""
 
 import subprocess
 import sys
@@ -36,12 +36,31 @@ if __name__ == "__main__":
 """
 
 
-def test_a_server_started_ahead_serves_all_ranks_and_none_of_them_imports_pandas(
-    monkeypatch,
-):
-    monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
-    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)]
+AT_ONCE = """
+import sys
+
+sys.path.insert(0, sys.argv[1])
+import launch_jobs
+from llmpipe.launching.launch import run_ranks
+from llmpipe.launching.start import start_fork_server
+
+start_fork_server(["torch"])
+print([torch for *_, torch in run_ranks(launch_jobs.surroundings, 2, preload=["wave"])])
+"""
+
+
+def output_of(code):
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_ranks_that_are_started_at_once_have_what_the_server_was_told_first():
+    assert output_of(AT_ONCE) == ["[True, True]"]
+
+
+def test_a_server_started_ahead_serves_all_ranks_and_none_of_them_imports_pandas(monkeypatch):
+    monkeypatch.setenv("LLMPIPE_SOURCE", "sample")
     before = "{'gc': True, 'before': ['torch'], 'after': ['torch'], 'batches': True}"
-    assert done.stdout.splitlines() == [before, before, "1"]
+    assert output_of(SCRIPT) == [before, before, "1"]

@@ -111,12 +111,13 @@ def _watch(ranks: list[Rank], on_message: Callable, heartbeat_s: float, timeout_
                     rank.check_silence(timeout_s)
         except RankError:
             # Ranks that talk to each other fail when one of them dies: tell of that one.
-            _find_silent_end(running, on_message)
+            if silent := _silent_end(running, on_message):
+                raise silent from None
             raise
 
 
-def _find_silent_end(ranks: list[Rank], on_message: Callable) -> None:
-    """Raise the error of the first rank that ended and told of none: killed, or by `os._exit`.
+def _silent_end(ranks: list[Rank], on_message: Callable) -> RankError | None:
+    """The error of the first rank that ended and told of none: killed, or by `os._exit`.
 
     It may have ended before those that tell of theirs; the fork server needs a moment to say so.
     """
@@ -126,10 +127,11 @@ def _find_silent_end(ranks: list[Rank], on_message: Callable) -> None:
             if rank.process.exitcode is not None and not rank.told:
                 try:
                     rank.check_end(on_message)
-                except RankError:
+                except RankError as error:
                     if not rank.told:
-                        raise
+                        return error
         time.sleep(0.01)
+    return None
 
 
 def _stop(ranks: list[Rank], starter: Starter) -> None:

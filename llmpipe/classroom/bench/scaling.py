@@ -94,8 +94,8 @@ def run_child(tokenizer_folder: str, num_rows: str) -> dict[int, dict]:
         ranks = run_ranks(stream_batches, number, settings, preload=preload)
         # Each rank's own rate, from its first batch to its last: start-up is not in it.
         found[number] = {
-            "num_ids": sum(rank["ids"] for rank in ranks),
-            "tokens_per_s": sum(rank["ids_per_s"] for rank in ranks),
+            "num_ids": sum(rank["tokens"] for rank in ranks),
+            "tokens_per_s": sum(rank["tokens_per_s"] for rank in ranks),
         }
     return found
 
