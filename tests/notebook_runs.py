@@ -23,7 +23,7 @@ REAL = {
         ("Lab2", "Lab3"),
         ({**WIKITEXT, **OTHERS}, ("20,000", "11,372", "1,289,164", "20,143", "(4, 64)")),
     ),
-    # Reviews; each class; ids with [CLS] and [SEP]; reviews over 128 ids; ids of them that are left.
+    # Reviews; each class; ids with [CLS] and [SEP]; reviews over 128 ids; ids that are left.
     "Lab4": (
         {"dataset": "imdb", "max_length": 128, "block_size": 64, "batch_size": 4},
         ("25,000", "12,500", "7,846,783", "22,325", "3,093,340", "(4, 64)"),
