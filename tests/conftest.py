@@ -11,10 +11,35 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("notebook_runs")
 # Tests run on all cores already: more threads of torch would wait for each other, by minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config):
+    """By default a property is tried on few examples; among the slow tests on many.
+
+    However long that takes: how busy the machine is decides nothing.
+    """
+    patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("few", max_examples=30, **patient)
+    settings.register_profile("many", max_examples=200, **patient)
+    settings.load_profile("many" if is_slow_run(config) else "few")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Files are begun in this order: those of one long test first, so that no process waits."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_lab"))
+    for item in items:
+        if is_slow_run(config) and getattr(getattr(item, "obj", None), "hypothesis", None):
+            item.add_marker("slow")
+
+
+def is_slow_run(config):
+    return config.option.markexpr == "slow"
 
 
 @pytest.fixture(autouse=True)

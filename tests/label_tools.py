@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 from datasets import Dataset
+from torch.utils.data import IterableDataset
 
 from llmpipe import ClassificationStream
 from llmpipe.columns import text_column
@@ -43,6 +44,18 @@ def reviews(lengths, labels=None):
 def review_stream(data, max_length=8, **options):
     data = Dataset.from_dict(data) if isinstance(data, dict) else data
     return ClassificationStream(data, NumberedTokenizer(), max_length, **options)
+
+
+class OneAfterAnother(IterableDataset):
+    """The items of several streams, each with the number of its stream: one loader's for all."""
+
+    def __init__(self, streams):
+        self.streams = streams
+
+    def __iter__(self):
+        for number, stream in enumerate(self.streams):
+            for item in stream:
+                yield number, item
 
 
 def numbers(item):

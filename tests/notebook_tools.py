@@ -39,5 +39,5 @@ def settings(**changes):
 
 def run(command, cwd=ROOT, **changes):
     return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=300, env=settings(**changes)
+        command, cwd=cwd, capture_output=True, text=True, timeout=900, env=settings(**changes)
     )

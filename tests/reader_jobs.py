@@ -1,4 +1,4 @@
-"""Jobs of test_stream_faults.py that need a process of their own, since they kill, stop or starve.
+"""Jobs of test_reader.py that need a process of their own, since they kill, stop or starve.
 
 `python reader_jobs.py JOB ARGUMENT...` prints one line of JSON.
 """
@@ -51,7 +51,7 @@ def kill_a_worker(file, loader_name, start, num_workers, persistent):
     outcome = failed_after(lambda: os.kill(pid, signal.SIGKILL), batches)
     del batches, loader
     gc.collect()
-    _, left = psutil.wait_procs(started, timeout=1)
+    _, left = psutil.wait_procs(started, timeout=30)
     return {
         **outcome,
         "pid": pid,
@@ -64,7 +64,7 @@ def kill_a_worker(file, loader_name, start, num_workers, persistent):
 def stop_a_worker(file):
     """Batches go through named files: else torch asks the stopped worker for the next, for ever."""
     set_sharing_strategy("file_system")
-    loader = DataLoader(number_stream(open_source(file), 8), batch_size=4, num_workers=2, timeout=2)
+    loader = DataLoader(number_stream(open_source(file), 8), batch_size=4, num_workers=2, timeout=5)
     batches = iter(loader)
     num_batches = len(list(islice(batches, 10)))
     pid = batches._workers[0].pid
@@ -77,21 +77,30 @@ def starve(file, kind):
     """Batches of 4 MB through a /dev/shm of 1 MB."""
     whole = kind == "whole batches"
     stream = number_stream(open_source(file), 1024, batch_size=256 if whole else None)
-    loader = DataLoader(stream, batch_size=None if whole else 256, num_workers=2, timeout=5)
+    loader = DataLoader(stream, batch_size=None if whole else 256, num_workers=2, timeout=60)
     return failed_after(lambda: None, iter(loader))
 
 
 def failed_after(fault, batches):
-    """What iterating over the rest raises once `fault` was called, and how long that took."""
-    fault()
+    """What iterating over the rest raises once `fault` was called, and how long that took.
+
+    torch's handler of SIGCHLD raises at any moment, also while another error is handled.
+    """
     began = time.monotonic()
     try:
-        num_more = sum(1 for _ in batches)
-    except Exception as error:
-        outcome = {"type": type(error).__name__, "text": str(error)}
-    else:
-        outcome = {"type": None, "text": f"it ended, after {num_more} more batches"}
+        try:
+            fault()
+            outcome = {"type": None, "text": f"it ended, after {sum(1 for _ in batches)} batches"}
+        except Exception as error:
+            outcome = told(error)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    except RuntimeError as error:
+        outcome = told(error)
     return {**outcome, "seconds": time.monotonic() - began}
+
+
+def told(error):
+    return {"type": type(error).__name__, "text": str(error)}
 
 
 def fail_a_hub(fault_file, *faults):

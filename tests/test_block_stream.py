@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stream_tools import (
     NUM_IDS,
@@ -62,7 +62,6 @@ def whole(mirror, gpt2):
 # The blocks of one consumer
 
 
-@settings(max_examples=60, deadline=None)
 @given(LENGTHS, st.integers(1, 9), st.sampled_from(["drop", "pad"]), st.integers(0, 4))
 def test_blocks_are_those_of_one_chunk_over_all(lengths, block_size, remainder, batch_size):
     stream = number_stream(
@@ -298,7 +297,6 @@ def test_the_epoch_changes_by_set_epoch_alone(parquet, num_workers, persistent):
 # Resuming with as many consumers
 
 
-@settings(max_examples=40, deadline=None)
 @given(LENGTHS, st.integers(1, 9), st.booleans(), st.integers(0, 3), st.booleans())
 def test_resumed_at_every_block_it_gives_the_very_suffix(
     lengths, block_size, shuffle, batch_size, has_separator
@@ -317,8 +315,9 @@ def test_resumed_at_every_block_it_gives_the_very_suffix(
         assert run(other) == seen  # the next pass begins at the beginning
 
 
+@pytest.mark.parametrize("num_places", [3, pytest.param(12, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_resumed_at_random_blocks_of_wikitext_2(whole, gpt2, shuffle):
+def test_resumed_at_random_blocks_of_wikitext_2(whole, gpt2, shuffle, num_places):
     def stream():
         return BlockStream(
             open_source("wikitext-2-v1"), gpt2, filter=QualityFilter(40), shuffle=shuffle, seed=5
@@ -326,7 +325,7 @@ def test_resumed_at_random_blocks_of_wikitext_2(whole, gpt2, shuffle):
 
     chooser, reference = random.Random(0), [item["input_ids"] for item in stream()]
     assert len(reference) == len(whole)
-    for _ in range(12):
+    for _ in range(num_places):
         place = chooser.randrange(len(reference))
         first, second = stream(), stream()
         assert len(list(islice(first, place + 1))) == place + 1
@@ -339,10 +338,11 @@ def test_resumed_at_random_blocks_of_wikitext_2(whole, gpt2, shuffle):
         assert all(map(torch.equal, got, rest[:400]))
 
 
+@pytest.mark.parametrize("num_places", [2, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("num_workers", WORKERS)
 @pytest.mark.parametrize("batch_size", [None, 3])
-def test_a_stateful_loader_resumes_at_every_batch_in_a_later_epoch(
-    parquet, num_workers, batch_size
+def test_a_stateful_loader_resumes_at_any_batch_in_a_later_epoch(
+    parquet, num_workers, batch_size, num_places
 ):
     def loader():
         stream = number_stream(parquet[0], 16, shuffle=True, remainder="pad", batch_size=batch_size)
@@ -361,7 +361,7 @@ def test_a_stateful_loader_resumes_at_every_batch_in_a_later_epoch(
     batches, states = passes[0]
     assert len(batches) > 80
     chooser = random.Random(num_workers)
-    places = chooser.sample(range(len(batches)), 6 if num_workers else 40)
+    places = chooser.sample(range(len(batches)), num_places if num_workers else 40)
     for place in [*places, len(batches) - 1]:
         stream, second = loader()
         second.load_state_dict(states[place])
@@ -398,17 +398,17 @@ def test_the_last_state_yields_nothing_again_and_then_all(parquet):
     assert run(stream) == everything
 
 
-def test_a_state_loaded_before_workers_begin_is_taken_up_by_one_pass_only(parquet):
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_state_loaded_before_workers_begin_is_taken_up_by_one_pass_only(parquet, start):
     stream = number_stream(parquet[0], 8, remainder="pad")
     everything = [ids for ids, _ in run(stream)]
     run(stream, 9)
     state = stream.state_dict()
-    for start in ("fork", "spawn"):
-        fresh = number_stream(parquet[0], 8, remainder="pad")
-        fresh.load_state_dict(state)
-        loader = DataLoader(fresh, batch_size=None, num_workers=1, multiprocessing_context=start)
-        passes = [[real_ids(item) for item in loader] for _ in range(2)]
-        assert passes == [everything[9:], everything]
+    fresh = number_stream(parquet[0], 8, remainder="pad")
+    fresh.load_state_dict(state)
+    loader = DataLoader(fresh, batch_size=None, num_workers=1, multiprocessing_context=start)
+    passes = [[real_ids(item) for item in loader] for _ in range(2)]
+    assert passes == [everything[9:], everything]
 
 
 def test_set_epoch_does_not_silently_drop_a_loaded_state(parquet):
@@ -493,15 +493,15 @@ def test_a_stream_resumed_in_workers_goes_on_to_the_next_epoch(parquet):
 def test_a_state_is_taken_up_once_by_workers_or_by_their_parent(parquet):
     source, num_ids = parquet
     state = stopped_state(source)
-    for first, second in ((0, 1), (1, 0), (2, 4), (4, 2)):
+    for first, second in ((0, 1), (1, 0), (1, 3), (3, 1)):
         stream = number_stream(source, 8, remainder="pad").resume([state])
         assert sorted(all_ids(loader_of(stream, first))) == list(range(9 * 8, num_ids))
         assert sorted(all_ids(loader_of(stream, second))) == list(range(num_ids))
     stream = number_stream(source, 8, remainder="pad").resume([state])
     torch.manual_seed(0)  # both passes get the same seed
-    next(iter(loader_of(stream, 2)))
+    next(iter(loader_of(stream, 1)))
     torch.manual_seed(0)
-    assert sorted(all_ids(loader_of(stream, 4))) == list(range(num_ids))
+    assert sorted(all_ids(loader_of(stream, 3))) == list(range(num_ids))
 
 
 def test_a_state_that_was_refused_goes_on_waiting(parquet):
@@ -578,8 +578,9 @@ def test_more_ranks_than_parts_have_work_each():
 CONFIGURATIONS = [(world, workers) for world in WORLDS for workers in WORKERS]
 
 
+@pytest.mark.parametrize("num_others", [4, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("old", CONFIGURATIONS, ids=str)
-def test_from_any_number_of_ranks_and_workers_to_any_other(parquet, old):
+def test_from_any_number_of_ranks_and_workers_to_any_other(parquet, old, num_others):
     """Simulated workers: 20 to 20, and on from there to a third number."""
     source, num_ids = parquet
     chooser = random.Random(str(old))
@@ -605,7 +606,7 @@ def test_from_any_number_of_ranks_and_workers_to_any_other(parquet, old):
         return lambda rank, world_size: base.resume(states, rank=rank, world_size=world_size)
 
     first, states = stopped(stream_of, *old, most=1 + 800 // (old[0] * max(1, old[1])))
-    for new in CONFIGURATIONS:
+    for new in chooser.sample(CONFIGURATIONS, num_others):
         more, again = stopped(resumed(states), *new, most=40)
         third = chooser.choice(CONFIGURATIONS)
         last, end = stopped(resumed(again), *third, most=10**6)
@@ -616,7 +617,13 @@ def test_from_any_number_of_ranks_and_workers_to_any_other(parquet, old):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [((2, 2), (3, 0)), ((1, 4), (2, 1)), ((3, 0), (1, 2)), ((1, 2), (1, 2))]
+    ("old", "new"),
+    [
+        ((2, 2), (3, 0)),
+        ((1, 4), (2, 1)),
+        pytest.param((3, 0), (1, 2), marks=pytest.mark.slow),
+        pytest.param((1, 2), (1, 2), marks=pytest.mark.slow),
+    ],
 )
 def test_real_stateful_loaders_of_other_numbers_share_the_rest(mirror, gpt2, old, new):
     """WikiText-2's validation split, loaders with processes: all ids once, in blocks or left."""

@@ -11,9 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from label_tools import NumberedTokenizer, numbers, review_stream, reviews, run_labelled
+from label_tools import (
+    NumberedTokenizer,
+    OneAfterAnother,
+    numbers,
+    review_stream,
+    reviews,
+    run_labelled,
+)
 from stream_tools import consumers
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
@@ -211,7 +218,6 @@ def test_consumers_read_every_review_once(parquet, num_rows, padding):
             assert sum(label_counts(ledgers).values()) == num_rows
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(1, 11), max_size=60),
     st.sampled_from(PADDINGS),
@@ -252,7 +258,6 @@ def test_resumed_at_every_batch_it_gives_the_very_suffix(
 CONFIGURATIONS = [(world, workers) for world in (1, 2, 3, 5) for workers in (0, 1, 3)]
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.data(), st.sampled_from(PADDINGS), st.booleans())
 def test_redistributed_to_any_number_nothing_is_lost_or_duplicated(parquet, data, padding, shuffle):
     options = {"padding": padding, "batch_size": 3, "shuffle": shuffle}
@@ -313,17 +318,20 @@ def test_a_stateful_loader_resumes_at_every_batch_in_a_later_epoch(parquet, num_
         assert [numbers(batch) for batch in second] == [own for own, _ in seen[place + 1 :]]
 
 
-@pytest.mark.parametrize("batch_size", [None, 7])
-@pytest.mark.parametrize("padding", PADDINGS)
-def test_real_workers_read_every_review_once(parquet, padding, batch_size):
-    if padding == "buckets" and batch_size is None:
-        padding = "max_length"
-    stream = review_stream(parquet, padding=padding, batch_size=batch_size, shuffle=True)
-    for start in ("fork", "spawn"):
-        options = {"num_workers": 2, "multiprocessing_context": start}
-        loader = DataLoader(stream, batch_size=None, **options)
-        found = [n for item in loader for n in numbers({"input_ids": item["input_ids"]})]
-        assert sorted(found) == list(range(NUM_REVIEWS))
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_real_workers_read_every_review_once(parquet, start):
+    """By each way to pad and to batch, in workers that are started once for all."""
+    ways = [(padding, size) for padding in PADDINGS for size in (None, 7)]
+    ways.remove(("buckets", None))
+    streams = [
+        review_stream(parquet, padding=padding, batch_size=size, shuffle=True)
+        for padding, size in ways
+    ]
+    options = {"num_workers": 2, "multiprocessing_context": start}
+    found = [[] for _ in ways]
+    for way, item in DataLoader(OneAfterAnother(streams), batch_size=None, **options):
+        found[way] += numbers(item)
+    assert [sorted(own) for own in found] == [list(range(NUM_REVIEWS))] * 5
 
 
 @pytest.mark.parametrize("padding", PADDINGS)

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from multiprocessing import forkserver
 
 import numpy as np
 import pytest
@@ -15,6 +16,14 @@ from training_jobs import block_numbers, block_stream, epoch_batches, prepared_l
 from llmpipe import run_ranks
 
 PRELOAD = ("torch", "datasets", "accelerate", "transformers.trainer")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_fork_server():
+    """Who starts it decides what it imports: after another file's every rank imports Trainer."""
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
 
 
 def two_processes(job, *args):
@@ -378,7 +387,7 @@ def test_started_by_torchrun(tmp_path):
     command += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
     command += [jobs.__file__, str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert [rank["numbers"] for rank in ranks] == [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]
