@@ -13,6 +13,9 @@ from llmpipe.columns import text_column
 from llmpipe.tokenization.tokenizer import Tokens
 
 NUM_IDS = 1_000_000
+# A loader that an error's traceback kept waits this long for each worker once it is collected, in
+# vain: 5 s by default.
+_utils.MP_STATUS_CHECK_INTERVAL = 0.2
 
 
 class NumberTokenizer:
