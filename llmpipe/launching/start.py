@@ -12,22 +12,13 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, parent_process, resource_tracker
 
 from llmpipe.launching.rank import Rank, RankError
 
 START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"  # of ranks, by default
 
-# What ranks import that stream, so that none has to wait for it.
-STREAMING = (
-    "torch",
-    "llmpipe.streaming.block_stream",
-    "llmpipe.classification.stream",
-    "gigatoken",
-    "awkward",
-    "nanotoken",
-    "psutil",
-)
+STREAMING = ("llmpipe.launching.preload",)  # what ranks import that stream, in one module
 
 
 def start_fork_server(preload: Iterable[str] = STREAMING) -> None:
@@ -37,7 +28,7 @@ def start_fork_server(preload: Iterable[str] = STREAMING) -> None:
     lives as long as this process: only the first call here or of `run_ranks` decides what it
     imports. Where ranks are spawned by default there is no server, and this does nothing.
     """
-    if START_METHOD == "forkserver":
+    if START_METHOD == "forkserver" and parent_process() is None:  # a rank imports its script too
         set_preload(preload)
         with interrupts_blocked():
             forkserver.ensure_running()
