@@ -108,7 +108,7 @@ class ClassificationStream(ResumableStream):
         num_labels = num_labels or known_num_labels(documents, label_column)
         processor = Processor.of(
             documents,
-            tokenizer,
+            self.encoder.tokenizer,
             _checks(text_column, label_column, num_labels),
             split=split,
             num_rows=num_rows,

@@ -97,6 +97,8 @@ class BlockStream(ResumableStream):
             separator=separator,
             block_size=self.block_size,
         )
+        if remainder == "pad":
+            check_count("pad_id", processor.tokenizer.pad_id, 0, processor.tokenizer.vocab_size)
         place = {"shuffle": shuffle, "seed": seed, "rank": rank, "world_size": world_size}
         super().__init__(processor, batch_size=batch_size, **place)
 

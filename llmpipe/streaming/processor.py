@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,13 +51,23 @@ class Processor:
     ) -> Processor:
         """The processor of these options of a stream; `settings` go into its fingerprint too.
 
-        Raises TypeError or ValueError naming the option that is out of range, and what opening the
-        documents raises.
+        `tokenizer` is what `load_tokenizer` gives, or takes. Raises TypeError or ValueError
+        naming the option that is out of range, and what opening the documents raises.
         """
+        from llmpipe import load_tokenizer
+
+        tokenizer = load_tokenizer(tokenizer)
         if num_rows is not None:
             check_count("num_rows", num_rows)
         if separator is not None:
             check_count("separator", separator, 0, tokenizer.vocab_size)
+            if tokenizer.encode(["a"]).ids[-1:].tolist() == [separator]:
+                warnings.warn(
+                    f"{tokenizer.name} puts the id {separator} behind every text already: with "
+                    f"separator={separator} it stands there twice; leave the separator out",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
         parts, is_source = parts_of(documents, num_rows, split), hasattr(documents, "origin")
         fingerprint = {
             "source": f"{documents}, {split}" if is_source else type(documents).__name__,
