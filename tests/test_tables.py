@@ -348,23 +348,23 @@ class LengthTokenizer(NumberedTokenizer):
     """The length of a text for its one id: no tokenizer's time for texts of gigabytes."""
 
     def encode(self, texts, *, add_special_tokens=True):
-        lengths = [len(text.as_py()) for text in text_column(texts)]
-        around = 2 * add_special_tokens
-        ids = np.array([[101, n % 1000, 102][1 - around // 2 : 2 + around // 2] for n in lengths])
-        return Tokens(ids.ravel(), np.arange(len(ids) + 1) * (1 + around))
+        ids = [len(text.as_py()) % 1000 for text in text_column(texts)]
+        if add_special_tokens:
+            ids = [number for each in ids for number in (101, each, 102)]
+        return Tokens(np.array(ids), np.arange(len(texts) + 1) * (3 if add_special_tokens else 1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", STRINGS, ids=str)
 def test_more_text_than_2_gb_is_read_by_all_doors(kind):
-    """Shared memory: three chunks of one, and 1,050 rows of one text in a dictionary."""
+    """Three chunks of one in memory; of a dictionary's nine texts a window alone is 2 GB."""
     chunk = [str(number) * (2**21 + number) for number in range(9)] * 39
     one = arrow(chunk, [0] * len(chunk), kind)["text"].chunk(0)
     texts = pa.chunked_array([one] * 3)
     table = pa.table({"text": texts, "label": pa.array([0, 1] * 526 + [0], pa.int64())})
     due = [len(text) % 1000 for text in chunk] * 3
-    stream = BlockStream(table, LengthTokenizer(), 1)
-    assert [int(item["input_ids"][0]) for item in stream] == due
+    stream = BlockStream(table, LengthTokenizer(), 3)
+    assert [int(item["input_ids"][1]) for item in stream] == due
     for rank in range(2):
         dataset = ClassificationDataset(table, LengthTokenizer(), 3, rank=rank, world_size=2)
         assert everything(dataset)["input_ids"][:, 1].tolist() == due[rank::2]
