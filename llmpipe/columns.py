@@ -181,26 +181,37 @@ def is_dataset(documents: Any) -> bool:
 
     Told by its methods: to import `datasets` only to ask would take each new process 0.5 s.
     """
-    return _is_split(documents) and hasattr(documents, "num_rows")
+    return is_split(documents) and hasattr(documents, "num_rows")
 
 
 def is_iterable_dataset(documents: Any) -> bool:
     """Whether it is an `IterableDataset` of `datasets`: one split, as a stream."""
-    return _is_split(documents) and not hasattr(documents, "num_rows")
+    return is_split(documents) and not hasattr(documents, "num_rows")
 
 
-def _is_split(documents: Any) -> bool:
-    return hasattr(documents, "with_format") and not isinstance(documents, dict)  # no DatasetDict
+def is_split(documents: Any) -> bool:
+    """Whether it is one of these two, and no `DatasetDict`."""
+    return can(documents, "with_format") and not isinstance(documents, dict)
 
 
 def is_source(documents: Any) -> bool:
     """Whether it is what `open_source` gives."""
-    return hasattr(documents, "origin") and hasattr(documents, "parts")
+    return can(documents, "parts") and hasattr(documents, "origin")
+
+
+def is_in_parts(documents: Any) -> bool:
+    """Whether it is `Parts`, such as a `Share`."""
+    return can(documents, "windows")
+
+
+def can(documents: Any, method: str) -> bool:
+    """Whether it has a method; of pandas an attribute may be a column that is called so."""
+    return callable(getattr(documents, method, None))
 
 
 def is_dataset_column(texts: Any) -> bool:
     """Whether it is a column of a `Dataset` of `datasets`, as `dataset["text"]`."""
-    return hasattr(texts, "source") and hasattr(texts, "column_name")
+    return hasattr(texts, "column_name") and is_split(getattr(texts, "source", None))
 
 
 def _from_dataset_column(column: Any) -> pa.ChunkedArray:
@@ -219,7 +230,7 @@ def check_split(documents: Any) -> None:
         splits = list(documents)
         way_out = f"pass one of them, as documents[{splits[0]!r}]" if splits else "and has none"
         raise TypeError(f"a {kind} is a dict of splits, {splits}: {way_out}")
-    if _is_split(documents):
+    if is_split(documents):
         formatting = getattr(documents, "_formatting", None)
         own = getattr(documents, "format", {}).get("type", getattr(formatting, "format_type", None))
         if own == "custom":
@@ -270,10 +281,10 @@ def _named_columns(documents: Any, name: str) -> tuple[list[str], Callable[[str]
     if hasattr(documents, "iloc") and hasattr(documents, "columns"):  # of pandas
         names = list(map(str, documents.columns))
         return names, lambda name: documents.iloc[:, names.index(name)]
-    if hasattr(documents, "get_column"):  # of Polars
+    if can(documents, "get_column"):  # of Polars
         return list(documents.columns), documents.get_column
     is_column = isinstance(documents, (list, tuple, np.ndarray, pa.Array, pa.ChunkedArray))
-    if is_column or is_dataset_column(documents) or hasattr(documents, "to_frame"):  # a series
+    if is_column or is_dataset_column(documents) or can(documents, "to_frame"):  # a series
         return [name], lambda _: documents
     if not isinstance(documents, pa.Table):
         if not hasattr(documents, "__arrow_c_stream__"):

@@ -16,12 +16,15 @@ import pyarrow.compute as pc
 from llmpipe.arguments import check_number
 from llmpipe.columns import (
     arrow_table,
+    can,
     check_columns,
     check_split,
     is_dataset,
     is_dataset_column,
+    is_in_parts,
     is_iterable_dataset,
     is_source,
+    is_split,
     mask,
     numbers,
     text_column,
@@ -255,17 +258,17 @@ class QualityFilter:
     def __call__(self, documents: Any, split: str = "train") -> tuple[Any, Ledger]:
         """What is kept of `documents`, of the kind that came in, and the ledger.
 
-        Takes what streams take. A `Dataset` keeps its features, format and split; a frame of pandas
-        the index of the rows that stay, as `frame[kept]` does; a list stays a list, and a dict of
-        columns one. Of a source this is its `split`, loaded. An `IterableDataset` is read through
-        once for the ledger, and filtered anew whenever the kept one is read: for what has no end
-        there is `stream`. What else gives Arrow's C stream comes back as an Arrow table.
+        Takes what streams take. A `Dataset` keeps its features, format and split, a frame of pandas
+        its index, as `frame[mask]` does. Of a source this is its `split`, loaded. An
+        `IterableDataset` is read through once for the ledger, and filtered anew whenever the kept
+        one is read: for what has no end there is `stream`. What has Arrow's C stream, but is of
+        none of these libraries, comes back as an Arrow table.
 
         Raises KeyError naming the columns there are, TypeError or ValueError naming the row that is
         not text, and for what is no table of documents.
         """
         check_split(documents)
-        if hasattr(documents, "windows"):
+        if is_in_parts(documents):
             raise TypeError(
                 "parts are read by streams, which have a filter of their own (filter=...); "
                 "or filter the tables of a Share: quality_filter.stream(share.tables('text'))"
@@ -278,8 +281,8 @@ class QualityFilter:
             return self._filter_dataset(documents)
         if is_dataset_column(documents):
             documents = documents[:]
-        if not _can_choose(documents):
-            documents = arrow_table(documents)
+        if hasattr(documents, "__arrow_c_stream__") and not _is_of_a_known_kind(documents):
+            documents = arrow_table(documents)  # at once: a stream can be read once only
         keep, ledger = self._verdicts(arrow_table(documents, {self.text_column: text_column}))
         return _chosen(documents, keep), ledger
 
@@ -321,7 +324,7 @@ class QualityFilter:
         check_split(tables)
         if isinstance(tables, Mapping) or hasattr(tables, "columns"):  # one table
             tables = [tables]
-        elif is_dataset(tables) or is_iterable_dataset(tables):
+        elif is_split(tables):
             tables = tables.with_format("arrow").iter(batch_size=1000)
         rules, first_row = self.rules(REMEMBERED_DOCUMENTS), 0
         for table in tables:
@@ -365,35 +368,32 @@ class QualityFilter:
         return f"QualityFilter({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
 
 
-def _can_choose(documents: Any) -> bool:
-    arrow = pa.Table, pa.RecordBatch, pa.Array, pa.ChunkedArray
-    is_ours = isinstance(documents, (list, tuple, np.ndarray, Mapping, *arrow))
-    return is_ours or hasattr(documents, "iloc") or hasattr(documents, "gather_every")
+def _is_of_a_known_kind(documents: Any) -> bool:
+    is_arrow = isinstance(documents, (pa.Table, pa.RecordBatch, pa.ChunkedArray))
+    return is_arrow or hasattr(documents, "iloc") or can(documents, "gather_every")
 
 
 def _chosen(documents: Any, keep: np.ndarray) -> Any:
     """The rows of a table, or the values of a column, that are to be kept: of the same kind."""
-    if isinstance(documents, pa.Table):
-        table = documents if keep.all() else without_views(documents).filter(mask(keep))
-        return table if table.schema == documents.schema else table.cast(documents.schema)
-    if isinstance(documents, pa.RecordBatch):
-        table = _chosen(pa.Table.from_batches([documents]), keep).combine_chunks()
-        return next(iter(table.to_batches()), documents.slice(0, 0))
+    if isinstance(documents, (pa.Table, pa.RecordBatch)):
+        kept = documents if keep.all() else without_views(documents).filter(mask(keep))
+        return kept if kept.schema == documents.schema else kept.cast(documents.schema)
     if isinstance(documents, (pa.Array, pa.ChunkedArray)):
-        column = _chosen(pa.Table.from_arrays([documents], names=["text"]), keep).column(0)
-        return column if isinstance(documents, pa.ChunkedArray) else column.combine_chunks()
+        is_view = documents.type == pa.string_view()
+        texts = documents.cast(pa.large_string()) if is_view else documents
+        return texts.filter(mask(keep)).cast(documents.type)
     if isinstance(documents, Mapping):
         lengths = {name: len(column) for name, column in documents.items()}
-        if set(lengths.values()) > {len(keep)}:
+        if set(lengths.values()) != {len(keep)}:
             raise ValueError(f"the columns are not of one length: {lengths}")
         return {name: _chosen(column, keep) for name, column in documents.items()}
+    if isinstance(documents, (list, tuple)):
+        return type(documents)(compress(documents, keep))
     if hasattr(documents, "iloc"):  # of pandas
         return documents.iloc[keep]
-    if hasattr(documents, "gather_every"):  # of Polars
+    if can(documents, "gather_every"):  # of Polars
         return documents.filter(keep)
-    if isinstance(documents, np.ndarray):
-        return documents[keep]
-    return type(documents)(compress(documents, keep))
+    return np.asarray(documents)[keep]
 
 
 def _kept_rows(quality: QualityFilter, stream: Any) -> Iterator[dict]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmpipe.columns import Check, numbers, whole_text
+from llmpipe.columns import Check, is_split, numbers, whole_text
 from llmpipe.ledger import Entry, Ledger
 
 # Where nobody said how many classes there are: of a column of other numbers this asks.
@@ -93,7 +93,8 @@ def _out_of_range(label: int, name: str, row: int, num_labels: int | None) -> st
 
 def known_num_labels(documents: Any, column: str) -> int | None:
     """The number of classes, where a data set of `datasets` says it for this column."""
-    feature = (getattr(documents, "features", None) or {}).get(column)
+    features = documents.features if is_split(documents) else None
+    feature = (features or {}).get(column)
     return getattr(feature, "num_classes", None)
 
 

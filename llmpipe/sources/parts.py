@@ -26,8 +26,9 @@ from llmpipe.columns import (
     check_split,
     exact_windows,
     is_dataset,
-    is_iterable_dataset,
+    is_in_parts,
     is_source,
+    is_split,
     without_views,
 )
 
@@ -61,11 +62,11 @@ def parts_of(
     check_split(documents)
     if is_source(documents):
         return documents.parts(split, num_rows)
-    if hasattr(documents, "windows"):
+    if is_in_parts(documents):
         if num_rows is not None:
             raise ValueError("num_rows is for what is not yet in parts: give it to source.parts")
         return documents
-    if not is_dataset(documents) and not is_iterable_dataset(documents):
+    if not is_split(documents):
         return TableParts(arrow_table(documents, checks), num_rows)
     if documents.column_names:  # None where it is not known, and [] of an empty one
         check_columns(documents.column_names, checks or ())
