@@ -41,7 +41,7 @@ def text_column(texts: Any, name: str = "text", first_row: int = 0) -> pa.Chunke
     if not isinstance(texts, pa.ChunkedArray):
         texts = pa.chunked_array([texts])
     if pa.types.is_dictionary(texts.type):
-        texts = _decoded(texts)
+        texts = decoded(texts)
     if texts.type in (pa.string(), pa.string_view()):  # ends at 2 GB; few of Arrow's functions
         texts = texts.cast(pa.large_string())
     if not len(texts):  # of no rows the type says nothing: pandas calls them numbers
@@ -59,7 +59,7 @@ def text_column(texts: Any, name: str = "text", first_row: int = 0) -> pa.Chunke
     return texts
 
 
-def _decoded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+def decoded(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """The values behind a dictionary's indices; of text all, though they be more than 2 GB."""
     kind, arrays = texts.type.value_type, []
     if kind in (pa.string(), pa.string_view()):

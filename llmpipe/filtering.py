@@ -315,13 +315,14 @@ class QualityFilter:
         return kept, ledger
 
     def stream(self, tables: Iterable[Any]) -> Iterator[tuple[pa.Table, Ledger]]:
-        """Filter tables one after the other (a `Dataset` or `IterableDataset` by 1,000 rows).
+        """Filter tables one after the other (a source or a data set of `datasets` by 1,000 rows).
 
         Yields what was kept of each slice of at most `ROWS_PER_SLICE` rows, as Arrow, and its
         ledger; they add up. Errors count rows from the first that was given here. `drop_duplicates`
         remembers the last `REMEMBERED_DOCUMENTS` distinct ones.
         """
         check_split(tables)
+        tables = tables.load(streaming=True) if is_source(tables) else tables
         if isinstance(tables, Mapping) or hasattr(tables, "columns"):  # one table
             tables = [tables]
         elif is_split(tables):

@@ -188,8 +188,11 @@ def test_a_source_is_read_by_every_door(tmp_path):
     assert [t["text"].to_pylist() for t in Share(source, World()).tables("text")] == [
         ["1 2 3", "4 5"]
     ]
-    kept, _ = QualityFilter(min_chars=4)(source)
-    assert kept["text"][:] == ["1 2 3"]
+    quality = QualityFilter(min_chars=4)
+    assert quality(source)[0]["text"][:] == ["1 2 3"]
+    assert [kept["text"].to_pylist() for kept, _ in quality.stream(source)] == [["1 2 3"]]
+    with pytest.raises(TypeError, match=r"filter the tables of a Share: quality_filter\.stream"):
+        quality(Share(source, World()))
     (tmp_path / "y.jsonl").write_text('{"text": "1", "label": 0}\n{"text": "2", "label": 1}\n')
     dataset = label_dataset(open_source(tmp_path / "y.jsonl"))
     assert dataset.labels.tolist() == [0, 1]
@@ -296,6 +299,31 @@ def test_rows_of_pandas_that_are_no_text_are_named(rows, message):
     for read in (QualityFilter(), lambda data: list(number_stream(data))):
         with pytest.raises((TypeError, ValueError), match=message):
             read(frame)
+
+
+def test_broken_text_in_a_table_is_named_by_its_row():
+    rows = pa.array([b"1", b"\xff"])
+    table = pa.table(
+        {"text": pa.Array.from_buffers(pa.string(), 2, rows.buffers()), "label": [0, 1]}
+    )
+    for read in (
+        lambda: list(number_stream(table)),
+        lambda: list(label_stream(table)),
+        lambda: label_dataset(table),
+        lambda: QualityFilter()(table),
+    ):
+        with pytest.raises(ValueError, match="row 1 of column 'text' is not valid text"):
+            read()
+
+
+@pytest.mark.parametrize("kind", [pd.Categorical, lambda labels: polars().Series(labels)])
+def test_labels_that_are_names_are_told_to_become_numbers(kind):
+    names = kind(["a", "b"] * 600)
+    if not isinstance(names, pd.Categorical):
+        names = names.cast(polars().Enum(["a", "b"]))
+    for door in (label_dataset, lambda data: list(label_stream(data))):
+        with pytest.raises(TypeError, match="'label' holds large_string, not labels"):
+            door({"text": TEXTS, "label": pd.Series(names) if kind is pd.Categorical else names})
 
 
 @pytest.mark.parametrize("door", DOORS)

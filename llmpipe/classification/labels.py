@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmpipe.columns import Check, is_split, numbers, whole_text
+from llmpipe.columns import Check, decoded, is_split, numbers, whole_text
 from llmpipe.ledger import Entry, Ledger
 
 # Where nobody said how many classes there are: of a column of other numbers this asks.
@@ -37,7 +37,7 @@ def label_column(
     if not isinstance(labels, pa.ChunkedArray):
         labels = pa.chunked_array([labels])
     if pa.types.is_dictionary(labels.type):
-        labels = labels.cast(labels.type.value_type)
+        labels = decoded(labels)
     if labels.null_count:
         row = first_row + pc.index(labels.is_null(), True).as_py()
         raise ValueError(

@@ -209,7 +209,11 @@ class TableParts:
         starts = range(0, self._num_rows, WINDOW_ROWS)
         self.weights = [min(WINDOW_ROWS, self._num_rows - start) for start in starts]
         ends = [self._rows(0, ENDS_ROWS), self._rows(max(0, len(table) - ENDS_ROWS), len(table))]
-        digest = hashlib.sha256(repr([table.to_pydict() for table in ends]).encode()).hexdigest()
+        try:
+            rows = repr([table.to_pydict() for table in ends])
+        except UnicodeDecodeError:
+            rows = "broken text"  # whoever reads it is told the row
+        digest = hashlib.sha256(rows.encode()).hexdigest()
         kind = "Dataset" if is_dataset(table) else "table"
         self.identity = f"a {kind} of {len(table)} rows, digest {digest[:12]}"
 
