@@ -18,7 +18,7 @@ from llmpipe.classification.labels import (
     labelled_checks,
     warn_of_one_class,
 )
-from llmpipe.columns import Check, NoColumnError, array, numbers
+from llmpipe.columns import Check, NoColumnError, mask, numbers
 from llmpipe.ledger import Ledger
 from llmpipe.sharding.world import World
 from llmpipe.sources.parts import parts_of
@@ -127,9 +127,9 @@ class ClassificationDataset:
                 check(table[name], name, first_row) for name, check in checks.items()
             )
             labels.append(numbers(own_labels))
-            own = np.arange((rank - first_row) % world_size, table.num_rows, world_size)
             if world_size > 1:
-                texts, own_labels = texts.take(array(own)), own_labels.take(array(own))
+                own = mask((np.arange(table.num_rows) + first_row) % world_size == rank)
+                texts, own_labels = texts.filter(own), own_labels.filter(own)
             encoded.append(self._encoder.rows(texts, own_labels))
             first_row += table.num_rows
         whole = np.concatenate(labels)
