@@ -10,14 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows, is_dataset, is_iterable_dataset
+from llmpipe.columns import (
+    WINDOW_ROWS,
+    Check,
+    Parts,
+    arrow_table,
+    check_columns,
+    check_split,
+    exact_windows,
+    is_dataset,
+    is_in_parts,
+    is_source,
+    is_split,
+    without_views,
+)
 
 IDENTITY_BYTES = 65_536  # of a Parquet file's end, where its index of all pages stands
 BEGINNING_BYTES = 4096  # of a file of lines: by them another is known
@@ -26,31 +39,41 @@ ENDS_ROWS = 10  # of a Dataset, at both ends: by them another is known
 PLAIN_STREAMS = {"ExamplesIterable", "ArrowExamplesIterable", "RebatchedArrowExamplesIterable"}
 
 
-class NoColumnError(KeyError):
-    """The source is well, but has no such column; a KeyError of the source's own is none."""
+def parts_of(
+    documents: Any,
+    num_rows: int | None = None,
+    split: str = "train",
+    checks: Mapping[str, Check] | None = None,
+) -> Parts:
+    """The parts of whatever documents come in: the one way to them for streams, shares and sets.
 
+    `documents` is a source, of which this is `split`; one split as a `Dataset` or
+    `IterableDataset` of `datasets`; or a table that is at hand, see `arrow_table`: of pandas,
+    Polars or Arrow, a dict of columns, a list of strings. What is in parts already, such as one
+    rank's `Share`, is taken as it is. `checks` are of the columns that will be read, if that is
+    known; of the first of them a list is taken to be.
 
-def parts_of(dataset: Any, num_rows: int | None = None, split: str = "train") -> Parts:
-    """The parts of a split of a source, or of a user's own `Dataset` or `IterableDataset`.
+    >>> parts_of(["a", "b", "c"], num_rows=2).weights
+    [2]
 
-    What is in parts already, such as one rank's `Share`, is taken as it is. Raises TypeError for
-    anything else, ValueError for `num_rows` of parts.
+    Raises NoColumnError, TypeError or ValueError as `arrow_table` and `check_split` do, ValueError
+    for `num_rows` of parts.
     """
-    if hasattr(dataset, "origin"):
-        return dataset.parts(split, num_rows)
-    if hasattr(dataset, "windows"):
+    check_split(documents)
+    if is_source(documents):
+        return documents.parts(split, num_rows)
+    if is_in_parts(documents):
         if num_rows is not None:
             raise ValueError("num_rows is for what is not yet in parts: give it to source.parts")
-        return dataset
-    if is_dataset(dataset):
-        return DatasetParts(dataset, num_rows)
-    if not is_iterable_dataset(dataset):
-        raise TypeError(
-            "a stream reads a source (open_source), or one split as a Dataset or IterableDataset "
-            f"of `datasets`, not a {type(dataset).__name__}"
-        )
-    dataset = dataset if num_rows is None else dataset.take(num_rows)
-    return StreamParts(dataset, f"an IterableDataset, split {dataset.split}")
+        return documents
+    if not is_split(documents):
+        return TableParts(arrow_table(documents, checks), num_rows)
+    if documents.column_names:  # None where it is not known, and [] of an empty one
+        check_columns(documents.column_names, checks or ())
+    if is_dataset(documents):
+        return TableParts(documents, num_rows)
+    stream = documents if num_rows is None else documents.take(num_rows)
+    return StreamParts(stream, f"an IterableDataset, split {documents.split}")
 
 
 class ParquetParts:
@@ -175,25 +198,35 @@ class SampleParts:
         yield from exact_windows([table.select(columns)], first_window)
 
 
-class DatasetParts:
-    """A `Dataset` of `datasets`, a window a part: any row of it is at hand."""
+class TableParts:
+    """A `Dataset` of `datasets` or an Arrow table, a window a part: any row of it is at hand."""
 
     counted = True
 
-    def __init__(self, dataset: Any, num_rows: int | None = None) -> None:
-        self._dataset = dataset.with_format("arrow")
-        self._num_rows = min(len(dataset), len(dataset) if num_rows is None else num_rows)
+    def __init__(self, table: Any, num_rows: int | None = None) -> None:
+        self._table = table.with_format("arrow") if is_dataset(table) else table
+        self._num_rows = min(len(table), len(table) if num_rows is None else num_rows)
         starts = range(0, self._num_rows, WINDOW_ROWS)
         self.weights = [min(WINDOW_ROWS, self._num_rows - start) for start in starts]
-        ends = [self._dataset[:ENDS_ROWS], self._dataset[max(0, len(dataset) - ENDS_ROWS) :]]
-        digest = hashlib.sha256(repr([table.to_pydict() for table in ends]).encode()).hexdigest()
-        self.identity = f"a Dataset of {len(dataset)} rows, digest {digest[:12]}"
+        ends = [self._rows(0, ENDS_ROWS), self._rows(max(0, len(table) - ENDS_ROWS), len(table))]
+        try:
+            rows = repr([table.to_pydict() for table in ends])
+        except UnicodeDecodeError:
+            rows = "broken text"  # whoever reads it is told the row
+        digest = hashlib.sha256(rows.encode()).hexdigest()
+        kind = "Dataset" if is_dataset(table) else "table"
+        self.identity = f"a {kind} of {len(table)} rows, digest {digest[:12]}"
 
     def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
-        check_columns(self._dataset.column_names, columns)
+        check_columns(self._table.column_names, columns)
         start = part * WINDOW_ROWS
-        table = self._dataset[start : min(start + WINDOW_ROWS, self._num_rows)]
-        yield from exact_windows([table.select(columns)], first_window)
+        table = self._rows(start, min(start + WINDOW_ROWS, self._num_rows)).select(columns)
+        yield from exact_windows([table], first_window)
+
+    def _rows(self, start: int, stop: int) -> pa.Table:
+        if is_dataset(self._table):
+            return without_views(self._table[start:stop])
+        return without_views(self._table.slice(start, stop - start))
 
 
 class StreamParts:
@@ -243,10 +276,3 @@ def _is_only_opened(stream: Any) -> bool:
 def _beginning(file: Path) -> bytes:
     with open(file, "rb") as stream:
         return f"{file.name} ".encode() + stream.read(BEGINNING_BYTES)
-
-
-def check_columns(names: Sequence[str], columns: Sequence[str]) -> None:
-    """Raise NoColumnError naming the columns there are, unless these are all among them."""
-    for column in columns:
-        if column not in names:
-            raise NoColumnError(f"no column {column!r}; there are {list(names)}")

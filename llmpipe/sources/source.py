@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmpipe.arguments import check_count
+from llmpipe.arguments import check_choice, check_count
+from llmpipe.sources.articles import ArticleParts, article_dataset, article_stream
 from llmpipe.sources.files import BUILDERS, data_files, explained, first_rows, load_files
 from llmpipe.sources.hub import fetch, files_matching, locate
 from llmpipe.sources.parts import ParquetParts, Parts, SampleParts, StreamParts
@@ -37,18 +38,33 @@ CORPORA = {
 }
 
 
-def open_source(name: str | Path | Sequence[str | Path], config: str | None = None) -> Source:
+def open_source(
+    name: str | Path | Sequence[str | Path],
+    config: str | None = None,
+    *,
+    documents: str = "rows",
+) -> Source:
     """Find documents: nothing is read yet.
 
     `name` is `wikitext-2`, `wikitext-2-v1`, `wikitext-103`, `imdb`; an `owner/name` of the hub,
     with its `config` if it has several; `python-docs`, the manual inside every Python; or the path
     of a `.txt` (a line is a document), `.jsonl` or `.parquet` file, several, or a folder of them.
 
+    WikiText's rows are the lines of its articles. `documents="articles"` gives these whole: each
+    begins with a heading of level one between blank rows, and is all rows up to the next. What has
+    no such headings cannot be loaded so.
+
     >>> open_source("python-docs").load("train").column_names
     ['text']
 
     Raises ValueError or FileNotFoundError naming what is unknown or missing and what there is.
     """
+    check_choice("documents", documents, ("rows", "articles"))
+    source = _open(name, config)
+    return source if documents == "rows" else ArticleSource(source.name, source.origin, source)
+
+
+def _open(name: str | Path | Sequence[str | Path], config: str | None) -> Source:
     if not isinstance(name, (str, Path, Sequence)) or not name:
         raise TypeError(f"name a source, a path or a list of paths, got {name!r}")
     if isinstance(name, str) and name in CORPORA:
@@ -137,6 +153,31 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.name} from {self.origin}"
+
+
+@dataclass(frozen=True)
+class ArticleSource(Source):
+    """The whole articles of another source, whose `rows` are their lines; `num_rows` counts them.
+
+    The sample has as many as there are in its rows, and makes no more.
+    """
+
+    rows: Source = field(repr=False)
+
+    @property
+    def splits(self) -> list[str]:
+        return self.rows.splits
+
+    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
+        if streaming:
+            return article_stream(self._parts(split, num_rows), split)
+        return article_dataset(self.rows.load(split), num_rows, str(self.rows))
+
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        return ArticleParts(self.rows.parts(split), num_rows, str(self.rows))
+
+    def __str__(self) -> str:
+        return f"articles of {self.rows}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from llmpipe.arguments import check_count
-from llmpipe.columns import Parts
+from llmpipe.columns import Check, NoColumnError, Parts, is_source
 from llmpipe.filtering import QualityFilter, Rule
 from llmpipe.sources.parts import parts_of
-
-Check = Callable[[Any, str, int], pa.ChunkedArray]  # of a column, its name, its first row's number
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,13 @@ class Processor:
                     RuntimeWarning,
                     stacklevel=4,
                 )
-        parts, is_source = parts_of(documents, num_rows, split), hasattr(documents, "origin")
+        try:
+            parts = parts_of(documents, num_rows, split, checks)
+        except NoColumnError as error:
+            raise KeyError(f"{error.args[0]}{hint}") from None
+        kind = type(documents).__name__
         fingerprint = {
-            "source": f"{documents}, {split}" if is_source else type(documents).__name__,
+            "source": f"{documents}, {split}" if is_source(documents) else kind,
             "data": f"{len(parts.weights)} parts, {parts.identity}",
             "num_rows": num_rows,
             "columns": list(checks),
