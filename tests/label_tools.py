@@ -19,6 +19,7 @@ class NumberedTokenizer:
 
     name, digest, split_special_tokens = "numbered", "0" * 64, True
     vocab_size, pad_id = 100_000, 0
+    padding_side = truncation_side = "right"
 
     def __init__(self):
         self.special_ids = {"[CLS]": FIRST, "[SEP]": LAST, "[PAD]": 0}

@@ -255,6 +255,9 @@ def test_a_missing_or_cut_file_is_named(folder, name):
     with pytest.raises(ValueError, match=rf"{name} is damaged: .*fetch it again"):
         load_tokenizer(str(folder))
     (folder / name).unlink()
+    if name == "tokenizer_config.json":  # which nothing needs
+        assert load_tokenizer(str(folder)).vocab_size > 5000
+        return
     with pytest.raises(FileNotFoundError, match=rf"{name} is missing; the folder holds"):
         load_tokenizer(str(folder))
 

@@ -181,7 +181,7 @@ def strange_texts(number, seed=0):
     chance = random.Random(seed)
     words = " ".join(TRAINING[:3]).split(" ")
 
-    def piece():
+    def part():
         kind = chance.random()
         if kind < 0.35:
             return chance.choice(words)
@@ -196,4 +196,4 @@ def strange_texts(number, seed=0):
         point = chance.randrange(1, chance.choice([0x80, 0x800, 0x10000, 0x34000, 0x110000]))
         return "" if 0xD800 <= point < 0xE000 else chr(point)
 
-    return ["".join(piece() for _ in range(chance.randrange(12))) for _ in range(number)]
+    return ["".join(part() for _ in range(chance.randrange(12))) for _ in range(number)]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+import llmpipe
 from llmpipe.arguments import check_count
 from llmpipe.classification.labels import label_ledger
 from llmpipe.columns import numbers, slices
@@ -188,9 +189,7 @@ class Encoder:
 
         Which ids the tokenizer puts around a text is seen on a probe.
         """
-        from llmpipe import load_tokenizer
-
-        tokenizer = load_tokenizer(tokenizer)
+        tokenizer = llmpipe.load_tokenizer(tokenizer)
         check_count("max_length", max_length, 1)
         check_count("pad_id", tokenizer.pad_id, 0, tokenizer.vocab_size)
         whole = tokenizer.encode(["a"]).ids.tolist()

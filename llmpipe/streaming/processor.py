@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+import llmpipe
 from llmpipe.arguments import check_count
 from llmpipe.columns import Check, NoColumnError, Parts, is_source
 from llmpipe.filtering import QualityFilter, Rule
@@ -52,9 +53,7 @@ class Processor:
         `tokenizer` is what `load_tokenizer` gives, or takes. Raises TypeError or ValueError
         naming the option that is out of range, and what opening the documents raises.
         """
-        from llmpipe import load_tokenizer
-
-        tokenizer = load_tokenizer(tokenizer)
+        tokenizer = llmpipe.load_tokenizer(tokenizer)  # by its public name: a part of its own
         if num_rows is not None:
             check_count("num_rows", num_rows)
         if separator is not None:
