@@ -27,7 +27,8 @@ class BucketBatchSampler:
 
     Reviews are shuffled, each 50 batches of them sorted by length, cut into batches, and the
     batches shuffled; by `seed` and `set_epoch` alone. Every index comes exactly once. Without
-    `shuffle` all are sorted by length.
+    `shuffle` all are sorted by length. A batch that is not full is the last: `accelerate`, which
+    shares batches among processes and fills up the end, loses reviews where it is not.
 
     `DataLoader(dataset, batch_sampler=BucketBatchSampler(dataset.lengths, 32))`, where the data set
     pads to the "longest".
@@ -52,6 +53,11 @@ class BucketBatchSampler:
         check_count("epoch", epoch, 0)
         self.epoch = epoch
 
+    @property
+    def sampler(self) -> BucketBatchSampler:
+        """Itself: `accelerate` and Lightning look here for whose `set_epoch` they call."""
+        return self
+
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
@@ -61,6 +67,7 @@ class BucketBatchSampler:
             order = permutation(len(self.lengths), self.seed, self.epoch, 1)
             order = order[by_length(self.lengths[order], GROUP_BATCHES * self.batch_size)]
             batches = permutation(len(sizes), self.seed, self.epoch, 2)
+            batches = batches[np.argsort(sizes[batches] < self.batch_size, kind="stable")]
             order, sizes = order[batches_in_order(sizes, batches)], sizes[batches]
         else:
             order = np.argsort(self.lengths, kind="stable")
@@ -84,13 +91,15 @@ class ClassificationDataset:
     `attention_mask` of shape (B, T), `labels` of (B,).
 
     `documents` is a `Dataset` of `datasets`, an Arrow table, or a dict of columns. Of `world_size`
-    ranks each tokenizes its own rows, every `world_size`-th, so that sorted labels come to all.
+    ranks each tokenizes its own rows: all are shuffled by `seed`, and every `world_size`-th taken,
+    so that in whatever order labels come, sorted or in turn, each rank gets them all.
     `num_labels` is the number of classes: by default that of a `ClassLabel`, or else what the
     highest label needs. `ledger` counts reviews by label, those cut, and ids; what is padded
     depends on the batches, see `llmpipe.classification.labels.batch_ledger`.
 
     Raises KeyError naming the columns there are, TypeError or ValueError for options out of range
-    and naming the row whose text or label is none. One class alone is a RuntimeWarning.
+    and naming the row whose text or label is none. One class alone is a RuntimeWarning, of all
+    rows or of what a rank got.
     """
 
     def __init__(
@@ -103,21 +112,27 @@ class ClassificationDataset:
         label_column: str = "label",
         num_labels: int | None = None,
         padding: str = "max_length",
+        seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         check_choice("padding", padding, ("max_length", "longest"))
+        check_count("seed", seed)
         if num_labels is not None:
             check_count("num_labels", num_labels, 1)
         World(rank, world_size)
         self._encoder, self.padding = Encoder.of(tokenizer, max_length), padding
         num_labels = num_labels or known_num_labels(documents, label_column)
         texts, labels = _columns(documents, text_column, label_column, num_labels)
-        warn_of_one_class(labels.to_numpy(), "this data set")
         self.num_labels = num_labels or 1 + int(labels.to_numpy().max(initial=-1))
+        whose = "this data set"
         if world_size > 1:
-            own = pa.array(round_robin(len(texts), rank, world_size), pa.int64())
+            # Every n-th row as it stands would be of one class where labels come in turn.
+            order = permutation(len(texts), seed)
+            own = pa.array(order[round_robin(len(texts), rank, world_size)])
             texts, labels = texts.take(own), labels.take(own)
+            whose = f"rank {rank} of {world_size}"
+        warn_of_one_class(labels.to_numpy(), whose)
         windows = range(0, len(texts), WINDOW_ROWS)
         parts = [
             self._encoder.rows(texts.slice(start, WINDOW_ROWS), labels.slice(start, WINDOW_ROWS))

@@ -73,7 +73,11 @@ class WorkerState:
             self._num_passes = int(self._shared[PASSES])
 
     def take(
-        self, world: World, partition_of: Callable[[int], Partition], nothing: Ledger
+        self,
+        world: World,
+        partition_of: Callable[[int], Partition],
+        nothing: Ledger,
+        batch_size: int,
     ) -> tuple[int, Place] | None:
         """The epoch and the place from which one consumer goes on; None to begin anew.
 
@@ -91,7 +95,7 @@ class WorkerState:
         if loaded and worker and loaded.process != os.getpid() and not self._is_first(worker):
             loaded = None
         epoch = loaded.epoch if loaded else self.epoch
-        place = loaded and loaded.place(world, partition_of(epoch), nothing)
+        place = loaded and loaded.place(world, partition_of(epoch), nothing, batch_size)
         if place and epoch != self.epoch and not place.is_end:
             return epoch, place  # which is an error, and the state goes on waiting
         if worker:
