@@ -37,6 +37,7 @@ from llmpipe.streaming.resumable import Made, ResumableStream, StreamIterator
 from llmpipe.streaming.state import OpenGroup, Place
 from llmpipe.streaming.workers import to_send
 
+NAMES = ("input_ids", "attention_mask", "labels")
 PADDINGS = ("max_length", "longest", "buckets")
 
 # Padded at a time, and with "buckets" sorted by length among themselves: at least as many rows,
@@ -277,8 +278,7 @@ class LabelledIterator(StreamIterator):
             ids, mask, labels = row
             labels = labels[0] if batch_size is None else labels
             row = (ids.view(shape), mask.view(shape), labels)
-            row = to_send(row, shared=batch_size is not None)
-            yield dict(zip(("input_ids", "attention_mask", "labels"), row, strict=True)), size
+            yield to_send(NAMES, row, is_batch=batch_size is not None), size
 
     def _give(self, size: int) -> None:
         """An item of so many rows is out."""

@@ -311,5 +311,4 @@ def make_batches(
     columns = map(torch.from_numpy, arrays.values())
     parts = (c.split(batch_size) if batch_size else c.unbind() for c in columns)
     for row in zip(*parts, strict=True):
-        row = to_send(row, shared=batch_size is not None)
-        yield dict(zip(arrays, row, strict=True))
+        yield to_send(arrays, row, is_batch=batch_size is not None)

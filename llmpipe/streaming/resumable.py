@@ -25,7 +25,7 @@ from llmpipe.streaming.state import (
     check_stages,
     collect,
 )
-from llmpipe.streaming.workers import WorkerState
+from llmpipe.streaming.workers import WorkerState, sign_what_is_sent
 
 Made = tuple[dict, int]  # an item, and its size: ids of blocks, or labelled rows
 
@@ -35,7 +35,8 @@ class StreamIterator:
 
     So the last item is known when it is returned, and its state is that of the end. An error comes
     after all items that were made before it, and again at each further `next`: a loader that asks
-    once more must not take it for the end of the data. `on_item` is called before each item.
+    once more must not take it for the end of the data. `on_item` is called before each item, and
+    `on_end` once the last one is out.
 
     A subclass makes the items (`_make`), hears of each that is out (`_give`) and that it was the
     last (`_finish`), and knows its `place` in the stream.
@@ -46,6 +47,7 @@ class StreamIterator:
     def __init__(self, error: BaseException | None = None) -> None:
         self._error, self._made, self._ahead = error, None, None
         self.on_item: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
 
     def _make(self) -> Iterator[Made]:
         return iter(())
@@ -63,16 +65,19 @@ class StreamIterator:
         if self._made is None:
             self._made = self._make()
             self._ahead = self._look_ahead()
-            if not self._ahead and not self._error:
-                self._finish()
+            self._finish_if_done()
         self.on_item()
         if not self._ahead:
             raise self._error or StopIteration
         (item, size), self._ahead = self._ahead, self._look_ahead()
         self._give(size)
+        self._finish_if_done()
+        return item
+
+    def _finish_if_done(self) -> None:
         if not self._ahead and not self._error:
             self._finish()
-        return item
+            self.on_end()
 
     def _look_ahead(self) -> Made | None:
         if self._error:
@@ -182,6 +187,10 @@ class ResumableStream(IterableDataset):
     def __iter__(self) -> Iterator[dict]:
         # No generator: a state that was loaded is taken up now, not at the first item.
         world = self._world()
+        if get_worker_info():
+            sign_what_is_sent()
+        if self.shuffle:
+            self._workers.move_on()
         try:
             taken = self._workers.take(world, self._partition, self._nothing, self.batch_size or 1)
         except ValueError as error:
@@ -204,6 +213,7 @@ class ResumableStream(IterableDataset):
 
         asked()
         iterator.on_item = asked
+        iterator.on_end = lambda: self._workers.end_of(epoch)
         return iterator
 
     @property
@@ -213,6 +223,8 @@ class ResumableStream(IterableDataset):
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next pass is, from 0; it reaches workers that are running already.
 
+        Where nobody does, and the stream is shuffled, a pass that begins after one came to its end
+        is the next epoch; in workers it is the same again, and a RuntimeWarning.
         Raises ValueError if that would drop a state which was loaded and is not yet gone on with.
         """
         check_count("epoch", epoch)
