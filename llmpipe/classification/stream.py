@@ -185,14 +185,14 @@ class LabelledIterator(StreamIterator):
 
     def _make(self) -> Iterator[Made]:
         """The items, each with the number of its rows."""
+        bounded, num_to_make = self._num_due is not None, sys.maxsize
+        if bounded:
+            num_to_make = self._num_due - sum(replay.num_left for replay in self._replays)
         for replay in list(self._replays):
             yield from self._items(self._replayed(replay), replay.num_given)
         size, is_first = self.stream.batch_size or 1, not self._rows_read
         num_rows = size * max(GROUP_BATCHES, GROUP_ROWS // size)
         waiting, source = self.encoder.no_rows, None
-        bounded, num_to_make = self._num_due is not None, sys.maxsize
-        if bounded:
-            num_to_make = self._num_due - sum(replay.num_left for replay in self._replays)
         for rows, turns in self._interleaved(self._left if num_to_make else []):
             self._turns.append(turns)
             num_waiting = len(waiting.labels)

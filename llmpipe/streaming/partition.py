@@ -153,18 +153,19 @@ class Partition:
         >>> [Partition((3000, 1), counted=known).weight_left(spans) // 256 for known in (1, 0)]
         [1200, 3000]
         """
-        total = 0
-        for span in spans:
-            weight = self.depth(span.stop_shard) - self.depth(span.first_shard)
-            if self.counted:
-                read = span.window * WINDOW_ROWS * (span.stop_shard - span.first_shard)
-                weight = max(0, weight - read)
-                if span.skip and span.stop_window:
-                    weight = (span.rows - span.documents) * PER_PART
-            elif span.stop_window:
-                weight = 0
-            total += weight
-        return total
+        return sum(map(self._weight_of, spans))
+
+    def _weight_of(self, span: Span) -> int:
+        weight = self.depth(span.stop_shard) - self.depth(span.first_shard)
+        if not self.counted:
+            return 0 if span.stop_window else weight
+        if span.rows:  # documents are what is out, of rows that are known
+            return (span.rows - span.documents) * PER_PART
+        window = WINDOW_ROWS * (span.stop_shard - span.first_shard)
+        weight -= span.window * window
+        if span.stop_window:
+            weight = min(weight, (span.stop_window - span.window) * window)
+        return max(0, weight - span.skip * PER_PART)
 
     @cached_property
     def _before(self) -> np.ndarray:
