@@ -53,8 +53,8 @@ def check_writable(file: Path) -> None:
     """
     if not file.absolute().parent.is_dir():
         raise ValueError(f"cannot write {file}: there is no folder {file.absolute().parent}")
-    existed = file.exists()
     try:
+        existed = file.exists()
         open(file, "ab").close()
     except OSError as error:
         raise ValueError(f"cannot write {file}: {error.strerror}") from error

@@ -11,7 +11,7 @@ import pytest
 from client_jobs import BATCH_SIZE, BLOCK_SIZE, NUM_BLOCKS, NUM_EPOCHS, Case
 from tokenizers import Tokenizer
 
-from llmpipe import load_tokenizer, run_ranks
+from llmpipe import run_ranks
 
 PRELOAD = ("torch", "datasets", "accelerate", "transformers.trainer")
 
@@ -20,8 +20,8 @@ PRELOAD = ("torch", "datasets", "accelerate", "transformers.trainer")
 
 
 @cache
-def ids_of_texts(tokenizer_file):
-    tokenizer = Tokenizer.from_file(tokenizer_file)
+def ids_of_texts():
+    tokenizer = Tokenizer.from_file(str(jobs.gpt2().folder / "tokenizer.json"))
     return [tokenizer.encode(text, add_special_tokens=False).ids for text in jobs.texts()]
 
 
@@ -29,13 +29,14 @@ def permutation(length, *seed):
     return np.argsort(np.random.PCG64(seed).random_raw(length), kind="stable")
 
 
+@cache
 def blocks_of_consumer(epoch, shuffle, index, number):
     """The blocks of consumer `index` of `number`: shape (its part of the bound, block_size).
 
     The row that is read as number p of a part of w rows stands, of all weight n, behind the parts
     before it at w * (p * 159 % 256) / 256; consumer i has what stands from n * i / number on.
     """
-    ids = ids_of_texts(str(load_tokenizer("gpt2").folder / "tokenizer.json"))
+    ids = ids_of_texts()
     sizes = [1000, len(ids) - 1000]
     total, before, own = 256 * len(ids), 0, []
     for part in permutation(2, 0, epoch) if shuffle else (0, 1):
