@@ -31,7 +31,8 @@ class BucketBatchSampler:
     shares batches among processes and fills up the end, loses reviews where it is not.
 
     `DataLoader(dataset, batch_sampler=BucketBatchSampler(dataset.lengths, 32))`, where the data set
-    pads to the "longest".
+    pads to the "longest". Tried with accelerate 1.15, which calls `set_epoch` and shares whole
+    batches among processes.
 
     >>> sampler = BucketBatchSampler([5, 1, 4, 2, 3], batch_size=2, shuffle=False)
     >>> list(sampler)

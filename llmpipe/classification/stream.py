@@ -61,7 +61,8 @@ class ClassificationStream(ResumableStream):
     padding.
 
     `documents`, `split`, `num_rows`, `shuffle`, `seed`, `rank` and `world_size` are as in
-    `BlockStream`, and so are states, epochs, and what is to be known about several processes. On
+    `BlockStream`, `num_samples` is as `num_blocks` there, in rows, and so are states, epochs, and
+    what is to be known about several processes. What follows the bound is not counted as read. On
     data sorted by label a consumer must not read one part after the other: up to `cycle_length`
     parts, from all over the source, are open at a time, and rows are taken from them in turn.
     `cycle_length=1` keeps the source's order. A source of a single part cannot be interleaved; a

@@ -49,17 +49,15 @@ class BlockStream(ResumableStream):
     `attention_mask` too, 0 on padding, where labels are -100. `shuffle` permutes parts of the
     source, and rows within windows of 1,000, anew in every epoch: by `seed` and `set_epoch` alone.
 
-    Every document goes to one worker of one rank, so in several processes only one may shard.
-    Either leave `world_size` at 1 and let `Trainer` or `accelerator.prepare` do it: each block goes
-    to one process, and some of the first come twice to make the end even. Or give `rank` and
-    `world_size`, and prepare model and optimizer but not the loader (for `Trainer`: override
-    `get_train_dataloader`): shares may differ in length, so stop all ranks at the same step, or
-    train within torch's `Join([model])`. If both shard, only 1 document in `world_size` is trained
-    on, and nothing says so. `Trainer` takes single blocks.
+    `num_blocks` is how many blocks an epoch has: of all ranks and workers together, each of which
+    gives its part and no more, in whole batches where the stream makes them. It alone gives the
+    stream a length: what this rank gives in an epoch. Every consumer has to have its part, so leave
+    some blocks to spare; a source of fewer is an error that says how many there were. What was read
+    and not given is in the ledger as `past_num_blocks`. A loader that makes the batches has its
+    stated length with workers too, if `num_blocks` is a multiple of workers times batch size.
 
-    A prepared loader sets the epoch itself and reads a round ahead: take its own state
-    (`use_stateful_dataloader=True`, and in several processes `dispatch_batches=False`), not the
-    stream's, and when resuming set `loader.iteration` to the epoch of the state.
+    Every document goes to one worker of one rank; who shards, and how a run resumes, stands in
+    `llmpipe.streaming` for each client: `Trainer`, `accelerate`, `StatefulDataLoader`, Lightning.
 
     Raises TypeError or ValueError for options out of range, what `open_source(...).load` raises,
     and while it is read KeyError, TypeError or ValueError naming a row that is not text, and
