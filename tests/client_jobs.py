@@ -5,6 +5,7 @@ given, and saves a checkpoint after each of `save_at` steps, or goes on from the
 """
 
 import json
+import multiprocessing
 import os
 import random
 from functools import cache
@@ -241,6 +242,8 @@ class Run(SimpleNamespace):
 def train(world, send, port, folder, case_runs):
     """What the model was given, for each (case, steps to save at, step to resume at or None)."""
     torch.set_num_threads(1)
+    # As in a script. A rank's own default is a fork server, which imports torch for every worker.
+    multiprocessing.set_start_method("fork", force=True)
     if world.world_size > 1:
         become_process(world, port)
         os.environ.update(NODE_RANK="0")

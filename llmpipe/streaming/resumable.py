@@ -125,7 +125,7 @@ class ResumableStream(IterableDataset):
             "kind": self.kind,
             **processor.fingerprint,
             "shuffle": f"seed {seed}" if shuffle else None,
-            self.bound_name: bound,
+            **({} if bound is None else {self.bound_name: bound}),
         }
         self._workers = WorkerState()
         self._here: Callable[[], State] | None = None  # of the pass that was asked last
