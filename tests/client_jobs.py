@@ -168,6 +168,17 @@ def by_lightning(case, run):
     from pytorch_lightning.plugins.environments import LightningEnvironment
     from torchdata.stateful_dataloader import StatefulDataLoader
 
+    class LoaderOfAllRanks(StatefulDataLoader):
+        """Lightning asks all ranks for their state, and keeps that of rank 0 for all of them."""
+
+        def state_dict(self):
+            states = [None] * run.world.world_size
+            torch.distributed.all_gather_object(states, super().state_dict())
+            return {"ranks": states}
+
+        def load_state_dict(self, state):
+            super().load_state_dict(state["ranks"][run.world.rank])
+
     class Module(lightning.LightningModule):
         def __init__(self):
             super().__init__()
@@ -204,7 +215,8 @@ def by_lightning(case, run):
         enable_model_summary=False,
     )
     module = Module()
-    loader = StatefulDataLoader(run.stream, BATCH_SIZE, num_workers=case.num_workers)
+    kind = LoaderOfAllRanks if run.world.world_size > 1 else StatefulDataLoader
+    loader = kind(run.stream, BATCH_SIZE, num_workers=case.num_workers)
     checkpoint = run.resume_at and str(run.folder / f"{run.resume_at}.ckpt")
     trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=False)
     return module.model.given

@@ -38,6 +38,9 @@ is trained on, and nothing says so.
   `set_epoch` of samplers alone, which a stream has none of: without workers the stream counts its
   epochs itself, with workers a callback has to,
   `trainer.train_dataloader.dataset.set_epoch(trainer.current_epoch)` in `on_train_epoch_start`.
+  Its checkpoint keeps the loader's state of rank 0 for all ranks, which the others refuse: in
+  several processes give it a loader whose `state_dict` gathers those of all ranks
+  (`torch.distributed.all_gather_object`), and whose `load_state_dict` takes the rank's own.
 
 A worker that is killed is an error with its pid. One that is stopped (SIGSTOP) is an error after
 the loader's `timeout=` if batches go through files, `torch.multiprocessing.set_sharing_strategy(
