@@ -311,8 +311,9 @@ class ResumableStream(IterableDataset):
         check_spans(left, self._partition(0).num_shards)
         for state in states:
             check_stages(state.place.done, self._nothing)
-            due = state.place.num_due
-            if (due is None) != (self.bound is None) or (due or 0) > (self.bound or 0):
+            due, in_groups = state.place.num_due, sum(g.num_left for g in state.place.groups)
+            is_fit = due is not None and in_groups <= due <= (self.bound or 0)
+            if not (due is None if self.bound is None else is_fit):
                 raise ValueError(
                     f"the state is damaged: {due} are due, of {self.bound_name} {self.bound}"
                 )
