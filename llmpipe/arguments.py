@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 
@@ -43,6 +44,22 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     if value not in choices:
         *others, last = map(repr, choices)
         raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+
+
+def check_writable(file: Path) -> None:
+    """Raise ValueError saying why nothing can be written to `file`, before a run that ends so.
+
+    What stands there stays as it is; a file that is not there is made, and removed again.
+    """
+    if not file.absolute().parent.is_dir():
+        raise ValueError(f"cannot write {file}: there is no folder {file.absolute().parent}")
+    try:
+        existed = file.exists()
+        open(file, "ab").close()
+    except OSError as error:
+        raise ValueError(f"cannot write {file}: {error.strerror}") from error
+    if not existed:
+        file.unlink(missing_ok=True)
 
 
 def whole_number(value: Any) -> int:

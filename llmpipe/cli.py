@@ -20,6 +20,8 @@ from typing import Annotated
 
 import typer
 
+from llmpipe.arguments import check_writable
+
 app = typer.Typer(
     help="Run a classroom for llmpipe's labs.", no_args_is_help=True, add_completion=False
 )
@@ -129,9 +131,11 @@ def bench(
 
     if lab not in benches.BENCHES:
         raise fail(f"no bench for {lab!r}; there is {', '.join(benches.BENCHES)}")
-    for file in filter(None, (plot, json_file)):
-        if not file.absolute().parent.is_dir():
-            raise fail(f"cannot write {file}: there is no folder {file.absolute().parent}")
+    try:
+        for file in filter(None, (plot, json_file)):
+            check_writable(file)
+    except ValueError as error:
+        raise fail(str(error)) from None
 
     def say(line: str) -> None:
         typer.echo(line, err=True)

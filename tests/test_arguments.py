@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from llmpipe.arguments import check_choice, check_count, check_number, whole_number
+from llmpipe.arguments import (
+    check_choice,
+    check_count,
+    check_number,
+    check_writable,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize("value", [0, 3, np.int64(3), np.uint8(3)])
@@ -61,3 +67,18 @@ def test_whole_numbers_of_a_state_are_plain():
     for wrong in (-1, 7.0, True, "7", None, np.int64(7)):
         with pytest.raises(ValueError, match="a whole number of 0 or more is due"):
             whole_number(wrong)
+
+
+def test_a_file_that_cannot_be_written_is_refused_and_nothing_is_left_behind(tmp_path):
+    new, old = tmp_path / "new.json", tmp_path / "old.json"
+    old.write_text("kept")
+    check_writable(new)
+    check_writable(old)
+    assert old.read_text() == "kept"
+    assert list(tmp_path.iterdir()) == [old]
+    with pytest.raises(ValueError, match=r"cannot write .*x.json: there is no folder .*none"):
+        check_writable(tmp_path / "none" / "x.json")
+    with pytest.raises(ValueError, match=r"cannot write .*: Is a directory"):
+        check_writable(tmp_path)
+    with pytest.raises(ValueError, match=r"cannot write .*: File name too long"):
+        check_writable(tmp_path / ("x" * 300))

@@ -312,7 +312,8 @@ def test_resumed_at_every_block_it_gives_the_very_suffix(
         assert other.state_dict() == state
         assert run(other) == seen[index + 1 :]
         assert other.ledger == ledger
-        assert run(other) == seen  # the next pass begins at the beginning
+        other.set_epoch(3)  # or it would be the next
+        assert run(other) == seen
 
 
 @pytest.mark.parametrize("num_places", [3, pytest.param(12, marks=pytest.mark.slow)])

@@ -1,5 +1,8 @@
 """Ranks at work as the scripts and notebooks show them: messages, bars and lines, and reports."""
 
+import io
+import sys
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -8,7 +11,7 @@ from llmpipe import BlockStream, Share, World, load_tokenizer, open_source
 from llmpipe.classroom.ranks import report as rank_report
 from llmpipe.classroom.ranks.bars import Progress
 from llmpipe.classroom.ranks.measure import go_through
-from llmpipe.classroom.ranks.script import one_line
+from llmpipe.classroom.ranks.script import on_terminal, one_line
 from llmpipe.launching.launch import RankError
 from llmpipe.ledger import Ledger
 
@@ -147,3 +150,11 @@ def test_an_error_of_a_rank_is_one_line_with_rank_and_pid():
         one_line(RankError(1, 5, "was killed by SIGKILL"))
         == "rank 1 (pid 5): was killed by SIGKILL"
     )
+
+
+@pytest.mark.parametrize("error_stream", ["closed", None])
+def test_without_a_standard_error_there_is_no_terminal(error_stream, monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed if error_stream else None)
+    assert not on_terminal()

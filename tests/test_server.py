@@ -881,3 +881,54 @@ def test_the_command_writes_the_sample(tmp_path):
     assert f"{IMDB}: 3 files" in out
     assert f"export LLMPIPE_MIRROR={tmp_path / 'new'}" in out
     assert len(list((tmp_path / "new").rglob("*.parquet"))) == 11
+
+
+AT_ITS_LIMIT = """
+import http.client, json, os, resource, sys, time
+from llmpipe.classroom.server.server import serving
+
+with serving(sys.argv[1]) as server:
+    address = server.server_address[:2]
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    client = http.client.HTTPConnection(*address)  # its socket is there before the limit is
+    client.connect()
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    while not server.connections:
+        time.sleep(0.01)
+    late = http.client.HTTPConnection(*address)
+    import socket
+    late.sock = socket.socket()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 60, hard))
+    try:
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    before = time.process_time()
+    late.sock.connect(address)  # into the queue: the server has no file left to take it
+    late.request("GET", "/group/repo/resolve/main/ten.txt")
+    while not server.is_full:
+        time.sleep(0.01)
+    calls, sleep = [], time.sleep
+    time.sleep = lambda seconds: (calls.append(seconds), sleep(seconds))[1]
+    sleep(1)
+    waited = len(calls)
+    for descriptor in taken:
+        os.close(descriptor)
+    print(json.dumps([waited, late.getresponse().read().decode()]))
+"""
+
+
+def test_at_the_limit_of_open_files_clients_wait_and_nothing_spins(small_mirror):
+    """In a second of waiting it asks a few times, where it would have asked ten thousand times."""
+    run = subprocess.run(
+        [sys.executable, "-c", AT_ITS_LIMIT, str(small_mirror)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=HANG_LIMIT_S,
+    )
+    assert run.returncode == 0, run.stderr
+    num_pauses, text = json.loads(run.stdout)
+    assert 1 <= num_pauses <= 20
+    assert text == "0123456789"

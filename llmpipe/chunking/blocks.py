@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,10 +60,9 @@ class RollingBuffer:
     def push(self, ids: Any) -> np.ndarray:
         """Take a portion of ids; return the blocks it completes: shape (0 or more, block_size)."""
         ids = _one_row(ids)
-        self._num_in += len(ids)
-        if len(self.remainder):
-            ids = np.concatenate((self.remainder, ids))
-        blocks, remainder = chunk(ids, self.block_size)
+        whole = np.concatenate((self.remainder, ids)) if len(self.remainder) else ids
+        blocks, remainder = chunk(whole, self.block_size)  # refuses what no integer type holds
+        self._num_in += len(ids)  # so nothing is counted before
         # A copy, so that a few ids left over do not keep a whole portion in memory.
         self.remainder = remainder.copy()
         self._num_out += blocks.size
@@ -73,14 +71,14 @@ class RollingBuffer:
     def finish(self, remainder: str = "drop", pad_id: int | None = None) -> np.ndarray:
         """Say what becomes of the last ids; return the block they make: shape (0 or 1, block_size).
 
-        "drop" counts them as dropped, "pad" fills a block with `pad_id`, "keep" leaves them in
-        `remainder`. Afterwards "drop" and "pad" leave the buffer empty.
+        "drop" counts them as dropped, "pad" fills a block with `pad_id`. Afterwards the buffer is
+        empty.
         """
-        check_choice("remainder", remainder, ("drop", "pad", "keep"))
+        check_choice("remainder", remainder, ("drop", "pad"))
         if remainder == "pad":
             self._check_pad_id(pad_id)
         none = np.zeros((0, self.block_size), self.remainder.dtype)
-        if remainder == "keep" or not len(self.remainder):
+        if not len(self.remainder):
             return none
         rest, self.remainder = self.remainder, self.remainder[:0]
         if remainder == "drop":
@@ -98,14 +96,6 @@ class RollingBuffer:
             raise ValueError("remainder='pad' needs a pad_id: the id to fill the last block with")
         check_count("pad_id", pad_id, 0, min(2**32, 1 + np.iinfo(self.remainder.dtype).max))
 
-    def blocks(self, portions: Iterable[Any]) -> Iterator[np.ndarray]:
-        """Push each portion and yield the blocks one by one; call `finish` afterwards for the rest.
-
-        An error of `portions` passes through once every block complete by then was yielded.
-        """
-        for ids in portions:
-            yield from self.push(ids)
-
     @property
     def ledger(self) -> Ledger:
         """All ids so far: in, padding added, out, dropped, and the remainder that waits."""
@@ -120,25 +110,6 @@ class RollingBuffer:
                 remainder=len(self.remainder),
             )
         )
-
-    def state_dict(self) -> dict:
-        """All that the buffer knows, in integers; a copy, which the next `push` leaves alone."""
-        return {
-            "block_size": self.block_size,
-            "remainder": self.remainder.tolist(),
-            "dtype": str(self.remainder.dtype),
-            "counts": [self._num_in, self._num_out, self._padded, self._dropped],
-        }
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on where a buffer of the same block size stood; ValueError if the sizes differ."""
-        if state["block_size"] != self.block_size:
-            raise ValueError(
-                f"the state was saved with block_size {state['block_size']}, "
-                f"this buffer has {self.block_size}"
-            )
-        self.remainder = np.array(state["remainder"], state["dtype"])
-        self._num_in, self._num_out, self._padded, self._dropped = state["counts"]
 
 
 def _one_row(ids: Any) -> np.ndarray:

@@ -20,7 +20,7 @@ from llmpipe.classification.labels import (
 )
 from llmpipe.columns import Check, NoColumnError, mask, numbers
 from llmpipe.ledger import Ledger
-from llmpipe.sharding.world import World
+from llmpipe.sharding.world import World, round_robin
 from llmpipe.sources.parts import parts_of
 from llmpipe.streaming.partition import permutation
 
@@ -32,10 +32,12 @@ class BucketBatchSampler:
 
     Reviews are shuffled, each 50 batches of them sorted by length, cut into batches, and the
     batches shuffled; by `seed` and `set_epoch` alone. Every index comes exactly once. Without
-    `shuffle` all are sorted by length.
+    `shuffle` all are sorted by length. A batch that is not full is the last: `accelerate`, which
+    shares batches among processes and fills up the end, loses reviews where it is not.
 
     `DataLoader(dataset, batch_sampler=BucketBatchSampler(dataset.lengths, 32))`, where the data set
-    pads to the "longest".
+    pads to the "longest". Tried with accelerate 1.15, which calls `set_epoch` and shares whole
+    batches among processes.
 
     >>> sampler = BucketBatchSampler([5, 1, 4, 2, 3], batch_size=2, shuffle=False)
     >>> list(sampler)
@@ -57,6 +59,11 @@ class BucketBatchSampler:
         check_count("epoch", epoch, 0)
         self.epoch = epoch
 
+    @property
+    def sampler(self) -> BucketBatchSampler:
+        """Itself: `accelerate` and Lightning look here for whose `set_epoch` they call."""
+        return self
+
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
@@ -66,6 +73,7 @@ class BucketBatchSampler:
             order = permutation(len(self.lengths), self.seed, self.epoch, 1)
             order = order[by_length(self.lengths[order], GROUP_BATCHES * self.batch_size)]
             batches = permutation(len(sizes), self.seed, self.epoch, 2)
+            batches = batches[np.argsort(sizes[batches] < self.batch_size, kind="stable")]
             order, sizes = order[batches_in_order(sizes, batches)], sizes[batches]
         else:
             order = np.argsort(self.lengths, kind="stable")
@@ -89,14 +97,16 @@ class ClassificationDataset:
     `attention_mask` of shape (B, T), `labels` of (B,).
 
     `documents`, `split` and `num_rows` are as in `ClassificationStream`; all of them is read, so an
-    `IterableDataset` must have an end. Of `world_size` ranks each tokenizes its own rows, every
-    `world_size`-th, so that sorted labels come to all.
+    `IterableDataset` must have an end. Of `world_size` ranks each tokenizes its own rows: all are
+    shuffled by `seed`, and every `world_size`-th taken, so that in whatever order labels come,
+    sorted or in turn, each rank gets them all.
     `num_labels` is the number of classes: by default that of a `ClassLabel`, or else what the
     highest label needs. `ledger` counts reviews by label, those cut, and ids; what is padded
     depends on the batches, see `llmpipe.classification.labels.batch_ledger`.
 
     Raises KeyError naming the columns there are, TypeError or ValueError for options out of range
-    and naming the row whose text or label is none. One class alone is a RuntimeWarning.
+    and naming the row whose text or label is none. One class alone is a RuntimeWarning, of all
+    rows or of what a rank got.
     """
 
     def __init__(
@@ -111,31 +121,39 @@ class ClassificationDataset:
         label_column: str = "label",
         num_labels: int | None = None,
         padding: str = "max_length",
+        seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         check_choice("padding", padding, ("max_length", "longest"))
+        check_count("seed", seed)
         if num_labels is not None:
             check_count("num_labels", num_labels, 1)
         World(rank, world_size)
         self._encoder, self.padding = Encoder.of(tokenizer, max_length), padding
         num_labels = num_labels or known_num_labels(documents, label_column)
         checks = labelled_checks(text_column, label_column, num_labels)
-        encoded, labels, first_row = [self._encoder.no_rows], [np.zeros(0, np.int64)], 0
-        for table in _tables(documents, num_rows, split, checks):
-            texts, own_labels = (
-                check(table[name], name, first_row) for name, check in checks.items()
-            )
-            labels.append(numbers(own_labels))
-            if world_size > 1:
-                own = mask((np.arange(table.num_rows) + first_row) % world_size == rank)
-                texts, own_labels = texts.filter(own), own_labels.filter(own)
-            encoded.append(self._encoder.rows(texts, own_labels))
+        tables, own, whose = _tables(documents, num_rows, split, checks), None, "this data set"
+        if world_size > 1:
+            tables = list(tables)
+            total = sum(table.num_rows for table in tables)
+            # Every n-th row as it stands would be of one class where labels come in turn.
+            own = permutation(total, seed)[round_robin(total, rank, world_size)]
+            is_own = np.isin(np.arange(total), own)
+            whose = f"rank {rank} of {world_size}"
+        encoded, most, first_row = [self._encoder.no_rows], -1, 0
+        for table in tables:
+            texts, labels = (check(table[name], name, first_row) for name, check in checks.items())
+            most = max(most, int(numbers(labels).max(initial=-1)))
+            if own is not None:
+                chosen = mask(is_own[first_row : first_row + table.num_rows])
+                texts, labels = texts.filter(chosen), labels.filter(chosen)
+            encoded.append(self._encoder.rows(texts, labels))
             first_row += table.num_rows
-        whole = np.concatenate(labels)
-        warn_of_one_class(whole, "this data set")
-        self.num_labels = num_labels or 1 + int(whole.max(initial=-1))
-        self._rows = Rows.join(encoded)
+        self.num_labels, self._rows = num_labels or 1 + most, Rows.join(encoded)
+        if own is not None:
+            self._rows = self._rows.take(np.searchsorted(np.sort(own), own))
+        warn_of_one_class(self._rows.labels, whose)
 
     def __len__(self) -> int:
         return len(self._rows.labels)

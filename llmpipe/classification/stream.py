@@ -8,6 +8,7 @@ rows; where a group was sorted, it is the group and how much of it is out: it is
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,6 +41,7 @@ from llmpipe.streaming.resumable import Made, ResumableStream, StreamIterator
 from llmpipe.streaming.state import OpenGroup, Place
 from llmpipe.streaming.workers import to_send
 
+NAMES = ("input_ids", "attention_mask", "labels")
 PADDINGS = ("max_length", "longest", "buckets")
 
 # Padded at a time, and with "buckets" sorted by length among themselves: at least as many rows,
@@ -63,7 +65,8 @@ class ClassificationStream(ResumableStream):
     padding.
 
     `documents`, `split`, `num_rows`, `shuffle`, `seed`, `rank` and `world_size` are as in
-    `BlockStream`, and so are states, epochs, and what is to be known about several processes. On
+    `BlockStream`, `num_samples` is as `num_blocks` there, in rows, and so are states, epochs, and
+    what is to be known about several processes. What follows the bound is not counted as read. On
     data sorted by label a consumer must not read one part after the other: up to `cycle_length`
     parts, from all over the source, are open at a time, and rows are taken from them in turn.
     `cycle_length=1` keeps the source's order. A source of a single part cannot be interleaved; a
@@ -78,7 +81,7 @@ class ClassificationStream(ResumableStream):
     `llmpipe.streaming.reader.SourceError` where the source fails.
     """
 
-    kind = "ClassificationStream"
+    kind, bound_name = "ClassificationStream", "num_samples"
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class ClassificationStream(ResumableStream):
         *,
         split: str = "train",
         num_rows: int | None = None,
+        num_samples: int | None = None,
         text_column: str = "text",
         label_column: str = "label",
         num_labels: int | None = None,
@@ -119,7 +123,8 @@ class ClassificationStream(ResumableStream):
             buckets=f"of {batch_size}" if padding == "buckets" else None,
         )
         place = {"shuffle": shuffle, "seed": seed, "rank": rank, "world_size": world_size}
-        super().__init__(processor, batch_size=batch_size, cycle_length=cycle_length, **place)
+        place |= {"bound": num_samples, "cycle_length": cycle_length}
+        super().__init__(processor, batch_size=batch_size, **place)
 
     def _iterator(self, partition: Partition, place: Place) -> LabelledIterator:
         return LabelledIterator(self, partition, place)
@@ -133,6 +138,9 @@ class ClassificationStream(ResumableStream):
         read, *others = place.done.check()
         labels = sorted(read.added.items(), key=lambda item: int(item[0].split()[1]))
         return Ledger(replace(read, added=dict(labels)), *others)
+
+    def _num_out(self, place: Place) -> int:
+        return place.done["read", "documents"].num_out
 
 
 class Group(NamedTuple):
@@ -167,6 +175,7 @@ class LabelledIterator(StreamIterator):
         self._replays = deque(place.groups)
         self._groups: deque[Group] = deque()
         self._turns: deque[Turns] = deque()  # of the rows from the first group on
+        self._start, self._num_due = place, place.num_due
         self._begin_group()
 
     def _begin_group(self) -> None:
@@ -174,16 +183,22 @@ class LabelledIterator(StreamIterator):
 
     def _make(self) -> Iterator[Made]:
         """The items, each with the number of its rows."""
+        bounded, num_to_make = self._num_due is not None, sys.maxsize
+        if bounded:
+            num_to_make = self._num_due - sum(replay.num_left for replay in self._replays)
         for replay in list(self._replays):
             yield from self._items(self._replayed(replay), replay.num_given)
         size, is_first = self.stream.batch_size or 1, not self._rows_read
         num_rows = size * max(GROUP_BATCHES, GROUP_ROWS // size)
         waiting, source = self.encoder.no_rows, None
-        for rows, turns in self._interleaved(self._left):
+        for rows, turns in self._interleaved(self._left if num_to_make else []):
             self._turns.append(turns)
             num_waiting = len(waiting.labels)
             rows = Rows.join([waiting, rows]) if num_waiting else rows
+            rows = rows.take(slice(num_to_make)) if bounded else rows
             ready = len(rows.labels) - len(rows.labels) % num_rows
+            if len(rows.labels) == num_to_make:
+                ready = num_to_make
             if is_first and ready:
                 warn_of_one_class(rows.labels[:num_rows], "the first rows")
                 is_first = False
@@ -194,10 +209,16 @@ class LabelledIterator(StreamIterator):
                     group = self._group(rows.take(slice(start, start + num_rows)), source)
                     yield from self._items(group)
             waiting = rows.take(slice(ready, None)).packed()
+            num_to_make -= ready
+            if not num_to_make:
+                return
         if len(waiting.labels):
             if is_first:
                 warn_of_one_class(waiting.labels, "these rows")
             yield from self._items(self._group(waiting, source))
+        num_missing = num_to_make - len(waiting.labels)
+        if bounded and num_missing:
+            raise self.stream._too_few(self._start, num_missing)
 
     @property
     def _rows_read(self) -> int:
@@ -255,12 +276,13 @@ class LabelledIterator(StreamIterator):
             ids, mask, labels = row
             labels = labels[0] if batch_size is None else labels
             row = (ids.view(shape), mask.view(shape), labels)
-            row = to_send(row, shared=batch_size is not None)
-            yield dict(zip(("input_ids", "attention_mask", "labels"), row, strict=True)), size
+            yield to_send(NAMES, row, is_batch=batch_size is not None), size
 
     def _give(self, size: int) -> None:
         """An item of so many rows is out."""
         self._num_out += size
+        if self._num_due is not None:
+            self._num_due -= size
         group = self._groups[0]
         if self._num_out < len(group.order):
             return
@@ -278,17 +300,17 @@ class LabelledIterator(StreamIterator):
 
     @property
     def place(self) -> Place:
-        done, num_out = self._done, self._num_out
+        done, num_out, due = self._done, self._num_out, self._num_due
         if num_out > self._num_counted:
             done = done + self._groups[0].ledger(self.encoder, self._num_counted, num_out)
         if self._replays:
             first, *others = self._replays
-            return Place(self._left, done, [first._replace(num_given=num_out), *others])
+            return Place(self._left, done, [first._replace(num_given=num_out), *others], due)
         if self.stream.padding != "buckets" or not num_out:
-            return Place(self._left_beyond(num_out), done)
+            return Place(self._left_beyond(num_out), done, num_due=due)
         num_rows = len(self._groups[0].order)
         group = OpenGroup(self._left_beyond(0), num_rows, num_out)
-        return Place(self._left_beyond(num_rows), done, [group])
+        return Place(self._left_beyond(num_rows), done, [group], due)
 
     def _turns_beyond(self, num_rows: int) -> Iterator[Turns]:
         """The turns that are left after so many rows; the last one stays, to tell what is left."""

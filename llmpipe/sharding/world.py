@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmpipe.arguments import check_count
@@ -12,8 +12,6 @@ from llmpipe.arguments import check_count
 @dataclass(frozen=True)
 class World:
     """One consumer's place among all: worker `worker_id` of `num_workers` in each of the ranks.
-
-    `local_rank` is the rank's number on its own machine, which is `rank` where there is only one.
 
     >>> World(rank=1, world_size=4).consumer_index
     1
@@ -27,33 +25,27 @@ class World:
     world_size: int = 1
     worker_id: int = 0
     num_workers: int = 1
-    local_rank: int | None = None
 
     def __post_init__(self) -> None:
-        if self.local_rank is None:
-            object.__setattr__(self, "local_rank", self.rank)
         check_count("world_size", self.world_size, 1)
         check_count("num_workers", self.num_workers, 1)
         check_count("rank", self.rank, 0, self.world_size)
         check_count("worker_id", self.worker_id, 0, self.num_workers)
-        check_count("local_rank", self.local_rank, 0, self.world_size)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> World | None:
         """The place that `torchrun` gave this process; None where nothing started it as a rank.
 
-        >>> World.from_environment({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}).local_rank
-        1
+        >>> World.from_environment({"RANK": "5", "WORLD_SIZE": "8"}).rank
+        5
 
         Raises ValueError where one of RANK and WORLD_SIZE is missing, or one is no such number.
         """
-        found = {name: environment.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+        found = {name: environment.get(name) for name in ("RANK", "WORLD_SIZE")}
         if found["RANK"] is None and found["WORLD_SIZE"] is None:
             return None
         try:
-            rank, world_size = int(found["RANK"]), int(found["WORLD_SIZE"])
-            local_rank = None if found["LOCAL_RANK"] is None else int(found["LOCAL_RANK"])
-            return cls(rank, world_size, local_rank=local_rank)
+            return cls(int(found["RANK"]), int(found["WORLD_SIZE"]))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"the environment names no place in a world: {found} ({error}); start with "
@@ -89,3 +81,20 @@ def contiguous(num_items: int, index: int, number: int) -> range:
     """
     check_count("index", index, 0, check_count("number", number, 1))
     return range(index * num_items // number, (index + 1) * num_items // number)
+
+
+def apportion(num_items: int, weights: Sequence[int], index: int, batch_size: int = 1) -> int:
+    """How many items are due from consumer `index`, in proportion to its one of `weights`.
+
+    Whole batches are apportioned, so that of all only one is short. Consumers of equal weights get
+    what `contiguous` would give them, and so all workers of a rank together, however many, as much.
+
+    >>> [apportion(9, [1, 1], i, batch_size=2) for i in (0, 1)], apportion(9, [0, 3], 1)
+    ([4, 5], 9)
+    """
+    num_batches, total = -(-num_items // batch_size), max(1, sum(weights))
+    start, stop = (
+        min(num_items, num_batches * sum(weights[:end]) // total * batch_size)
+        for end in (index, index + 1)
+    )
+    return stop - start

@@ -9,6 +9,7 @@ window again and skips the ids that are out already.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -50,24 +51,22 @@ class BlockStream(ResumableStream):
     parts of the source, and rows within windows of 1,000, anew in every epoch: by `seed` and
     `set_epoch` alone.
 
-    Every document goes to one worker of one rank, so in several processes only one may shard.
-    Either leave `world_size` at 1 and let `Trainer` or `accelerator.prepare` do it: each block goes
-    to one process, and some of the first come twice to make the end even. Or give `rank` and
-    `world_size`, and prepare model and optimizer but not the loader (for `Trainer`: override
-    `get_train_dataloader`): shares may differ in length, so stop all ranks at the same step, or
-    train within torch's `Join([model])`. If both shard, only 1 document in `world_size` is trained
-    on, and nothing says so. `Trainer` takes single blocks.
+    `num_blocks` is how many blocks an epoch has: of all ranks and workers together, each of which
+    gives its part and no more, in whole batches where the stream makes them. It alone gives the
+    stream a length: what this rank gives in an epoch. Every consumer has to have its part, so leave
+    some blocks to spare; a source of fewer is an error that says how many there were. What was read
+    and not given is in the ledger as `past_num_blocks`. A loader that makes the batches has its
+    stated length with workers too, if `num_blocks` is a multiple of workers times batch size.
 
-    A prepared loader sets the epoch itself and reads a round ahead: take its own state
-    (`use_stateful_dataloader=True`, and in several processes `dispatch_batches=False`), not the
-    stream's, and when resuming set `loader.iteration` to the epoch of the state.
+    Every document goes to one worker of one rank; who shards, and how a run resumes, stands in
+    `llmpipe.streaming` for each client: `Trainer`, `accelerate`, `StatefulDataLoader`, Lightning.
 
     Raises TypeError or ValueError for options out of range, what `open_source(...).load` raises,
     and while it is read KeyError, TypeError or ValueError naming a row that is not text, and
     `llmpipe.streaming.reader.SourceError` where the source fails.
     """
 
-    kind = "BlockStream"
+    kind, bound_name = "BlockStream", "num_blocks"
 
     def __init__(
         self,
@@ -77,6 +76,7 @@ class BlockStream(ResumableStream):
         *,
         split: str = "train",
         num_rows: int | None = None,
+        num_blocks: int | None = None,
         text_column: str = "text",
         filter: QualityFilter | None = None,
         separator: int | None = None,
@@ -102,7 +102,7 @@ class BlockStream(ResumableStream):
         if remainder == "pad":
             check_count("pad_id", processor.tokenizer.pad_id, 0, processor.tokenizer.vocab_size)
         place = {"shuffle": shuffle, "seed": seed, "rank": rank, "world_size": world_size}
-        super().__init__(processor, batch_size=batch_size, **place)
+        super().__init__(processor, bound=num_blocks, batch_size=batch_size, **place)
 
     def _iterator(self, partition: Partition, place: Place) -> BlockIterator:
         return BlockIterator(self, partition, place)
@@ -113,17 +113,21 @@ class BlockStream(ResumableStream):
 
     def _ledger(self, place: Place) -> Ledger:
         """What is done, the windows that are open, and blocks for all ids that did not end so."""
-        rows, ids, documents = (
-            sum(getattr(span, name) for span in place.left)
-            for name in ("rows", "skip", "documents")
-        )
-        found = place.done + Ledger(
-            Entry("filter", "documents", rows, remainder=rows),
-            self._tokenized(ids, documents),
-            Entry("chunk", "ids", added={"padding": 0}, dropped={"remainder": 0}),
-        )
+        none = Ledger(Entry("chunk", "ids", added={"padding": 0}, dropped={"remainder": 0}))
+        found = place.done + self._opened(place.left) + none
         in_blocks = found["tokenize", "ids"].num_out - found["chunk", "ids"].num_in
         return (found + Ledger(Entry("chunk", "ids", in_blocks, in_blocks))).check()
+
+    def _opened(self, spans: list[Span]) -> Ledger:
+        """What the open windows among spans have given out so far, and their rows."""
+        rows, ids, documents = (
+            sum(getattr(span, name) for span in spans) for name in ("rows", "skip", "documents")
+        )
+        read = Entry("filter", "documents", rows, remainder=rows)
+        return Ledger(read, self._tokenized(ids, documents))
+
+    def _num_out(self, place: Place) -> int:
+        return self._ledger(place)["chunk", "ids"].num_out // self.block_size
 
     def _judged(self, verdicts: np.ndarray, ids: int) -> Ledger:
         """What became of a window that is done: its rows, and the ids of those that were kept."""
@@ -175,6 +179,8 @@ class BlockIterator(StreamIterator):
         super().__init__()
         self.stream, self.partition = stream, partition
         self._left, self._done = place.left, place.done  # after the windows that are all out
+        self._start, self._num_due = place, place.num_due
+        self._num_to_make = sys.maxsize if place.num_due is None else place.num_due  # blocks
         self._open: deque[OpenWindow] = deque()
         self._buffer = RollingBuffer(stream.block_size)
         self._num_made = self._num_given = 0  # ids
@@ -185,15 +191,29 @@ class BlockIterator(StreamIterator):
         waiting = np.zeros((0, self.stream.block_size), np.uint32)
         for blocks in self._blocks():
             blocks = np.concatenate((waiting, blocks)) if len(waiting) else blocks
-            ready = len(blocks) - len(blocks) % size
+            blocks = blocks[: self._num_to_make]
+            is_last = len(blocks) == self._num_to_make
+            ready = len(blocks) if is_last else len(blocks) - len(blocks) % size
+            self._num_to_make -= ready
             yield from self._items(blocks[:ready])
             waiting = blocks[ready:].copy()  # and not a view that keeps a whole slice
+        if not self._num_to_make:
+            return
         num_left = len(self._buffer.remainder)
         last = self._buffer.finish(self.stream.remainder, self.stream.processor.tokenizer.pad_id)
-        yield from self._items(np.concatenate((waiting, last)), last.size and last.size - num_left)
+        last_blocks = np.concatenate((waiting, last))
+        yield from self._items(last_blocks, last.size and last.size - num_left)
+        num_missing = self._num_to_make - len(last_blocks)
+        if self._num_due is not None and num_missing:
+            raise self.stream._too_few(self._start, num_missing)
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        """Blocks of shape (0 or more, block_size), slice of documents by slice."""
+        """Blocks of shape (0 or more, block_size), slice of documents by slice.
+
+        Up to the end of the window in which the last one that is due is full.
+        """
+        if not self._num_to_make:
+            return
         processor = self.stream.processor
         rows_read = self._done["filter", "documents"].num_in
         for window in Reader(processor, self.partition, rows_read).windows(self._left):
@@ -210,6 +230,8 @@ class BlockIterator(StreamIterator):
             opened.is_whole = True
             if not opened.num_ids:
                 window.columns = []  # its text is done with, however long the block before it waits
+            if not self._num_to_make:
+                return
 
     def _items(self, blocks: np.ndarray, num_padding: int = 0) -> Iterator[Made]:
         size, batch_size = self.stream.block_size, self.stream.batch_size
@@ -223,12 +245,17 @@ class BlockIterator(StreamIterator):
     def _give(self, num_ids: int) -> None:
         """An item of so many ids is out."""
         self._num_given += num_ids
+        if self._num_due is not None:
+            self._num_due -= -(-num_ids // self.stream.block_size)
 
     def _finish(self) -> None:
         """All items are out; what became of the last ids is in the ledger."""
         num_left = self._num_made - self._num_given
         self._num_given = self._num_made
         self._settle()
+        # The bound came before the end: windows of others that were to be read again stay so.
+        self._done = self._done + self.stream._opened(self._left)
+        reason = "past_num_blocks" if self._num_due == 0 else "remainder"
         padding = self._buffer.ledger["chunk", "ids"].padded
         in_last = (self.stream.block_size - padding) if padding else 0
         self._done = self._done + Ledger(
@@ -238,7 +265,7 @@ class BlockIterator(StreamIterator):
                 num_left + in_last,
                 in_last + padding,
                 added={"padding": padding},
-                dropped={"remainder": num_left},
+                dropped={reason: num_left},
             )
         )
         self._left = []
@@ -247,7 +274,7 @@ class BlockIterator(StreamIterator):
     def place(self) -> Place:
         self._settle()
         left = self._open[0].left(self._num_given) if self._open else self._left
-        return Place(left, self._done)
+        return Place(left, self._done, num_due=self._num_due)
 
     def _settle(self) -> None:
         """Windows that are all out are done."""
@@ -286,5 +313,4 @@ def make_batches(
     columns = map(torch.from_numpy, arrays.values())
     parts = (c.split(batch_size) if batch_size else c.unbind() for c in columns)
     for row in zip(*parts, strict=True):
-        row = to_send(row, shared=batch_size is not None)
-        yield dict(zip(arrays, row, strict=True))
+        yield to_send(arrays, row, is_batch=batch_size is not None)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from llmpipe.arguments import whole_number
+from llmpipe.columns import WINDOW_ROWS
 from llmpipe.sharding.world import World, contiguous
 
 PER_PART, STRIDE = 256, 159
@@ -79,6 +80,7 @@ class Partition:
     within a window from (seed, epoch, part, window). Where neighbours are alike, as in data sorted
     by label, the shards are cut into `cycle_length` sections of equal weight, each of parts that
     lie near each other: a consumer has its share of every section, and reads from all in turn.
+    `counted` says whether the weights are rows.
     """
 
     weights: tuple[int, ...]
@@ -86,6 +88,7 @@ class Partition:
     seed: int = 0
     epoch: int = 0
     cycle_length: int = 1
+    counted: bool = True
 
     @property
     def num_shards(self) -> int:
@@ -142,6 +145,27 @@ class Partition:
         place, number = divmod(shard, PER_PART)
         before, own = self._before[place], self._before[min(place + 1, len(self.weights))]
         return int(before * PER_PART + (own - before) * number)
+
+    def weight_left(self, spans: Iterable[Span]) -> int:
+        """About how much is left in spans: rows times 256, or the weights of what nobody opened.
+
+        >>> spans = [Span(0, 256, window=2), Span(256, 384, 0, 1, skip=9, rows=500, documents=300)]
+        >>> [Partition((3000, 1), counted=known).weight_left(spans) // 256 for known in (1, 0)]
+        [1200, 3000]
+        """
+        return sum(map(self._weight_of, spans))
+
+    def _weight_of(self, span: Span) -> int:
+        weight = self.depth(span.stop_shard) - self.depth(span.first_shard)
+        if not self.counted:
+            return 0 if span.stop_window else weight
+        if span.rows:  # documents are what is out, of rows that are known
+            return (span.rows - span.documents) * PER_PART
+        window = WINDOW_ROWS * (span.stop_shard - span.first_shard)
+        weight -= span.window * window
+        if span.stop_window:
+            weight = min(weight, (span.stop_window - span.window) * window)
+        return max(0, weight - span.skip * PER_PART)
 
     @cached_property
     def _before(self) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from llmpipe.arguments import check_count
 from llmpipe.ledger import Ledger
-from llmpipe.sharding.world import World
+from llmpipe.sharding.world import World, apportion
 from llmpipe.streaming.partition import Partition
 from llmpipe.streaming.processor import Processor
 from llmpipe.streaming.state import (
@@ -25,7 +25,7 @@ from llmpipe.streaming.state import (
     check_stages,
     collect,
 )
-from llmpipe.streaming.workers import WorkerState
+from llmpipe.streaming.workers import WorkerState, sign_what_is_sent
 
 Made = tuple[dict, int]  # an item, and its size: ids of blocks, or labelled rows
 
@@ -35,7 +35,8 @@ class StreamIterator:
 
     So the last item is known when it is returned, and its state is that of the end. An error comes
     after all items that were made before it, and again at each further `next`: a loader that asks
-    once more must not take it for the end of the data. `on_item` is called before each item.
+    once more must not take it for the end of the data. `on_item` is called before each item, and
+    `on_end` once the last one is out.
 
     A subclass makes the items (`_make`), hears of each that is out (`_give`) and that it was the
     last (`_finish`), and knows its `place` in the stream.
@@ -46,6 +47,7 @@ class StreamIterator:
     def __init__(self, error: BaseException | None = None) -> None:
         self._error, self._made, self._ahead = error, None, None
         self.on_item: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None
 
     def _make(self) -> Iterator[Made]:
         return iter(())
@@ -63,16 +65,19 @@ class StreamIterator:
         if self._made is None:
             self._made = self._make()
             self._ahead = self._look_ahead()
-            if not self._ahead and not self._error:
-                self._finish()
+            self._finish_if_done()
         self.on_item()
         if not self._ahead:
             raise self._error or StopIteration
         (item, size), self._ahead = self._ahead, self._look_ahead()
         self._give(size)
+        self._finish_if_done()
+        return item
+
+    def _finish_if_done(self) -> None:
         if not self._ahead and not self._error:
             self._finish()
-        return item
+            self.on_end()
 
     def _look_ahead(self) -> Made | None:
         if self._error:
@@ -94,11 +99,13 @@ class ResumableStream(IterableDataset):
     """
 
     kind: ClassVar[str]
+    bound_name: ClassVar[str]  # of the option that says how much an epoch has
 
     def __init__(
         self,
         processor: Processor,
         *,
+        bound: int | None,
         batch_size: int | None,
         shuffle: bool,
         seed: int,
@@ -109,13 +116,16 @@ class ResumableStream(IterableDataset):
         if batch_size is not None:
             check_count("batch_size", batch_size, 1)
         check_count("seed", seed)
-        self.processor, self.batch_size = processor, batch_size
+        if bound is not None:
+            check_count(self.bound_name, bound, 1)
+        self.processor, self.batch_size, self.bound = processor, batch_size, bound
         self.shuffle, self.seed, self.cycle_length = shuffle, seed, cycle_length
         self._set_rank(rank, world_size)
         self.fingerprint = {
             "kind": self.kind,
             **processor.fingerprint,
             "shuffle": f"seed {seed}" if shuffle else None,
+            **({} if bound is None else {self.bound_name: bound}),
         }
         self._workers = WorkerState()
         self._here: Callable[[], State] | None = None  # of the pass that was asked last
@@ -130,11 +140,59 @@ class ResumableStream(IterableDataset):
     def _nothing(self) -> Ledger:
         raise NotImplementedError
 
+    def __len__(self) -> int:
+        """What this rank gives in a whole epoch, with any number of workers: batches where it has a
+        `batch_size`, else single blocks or rows.
+
+        Raises TypeError where nothing bounds the epoch: what it has depends on ranks and workers.
+        """
+        if self.bound is None:
+            raise TypeError(
+                f"how long an epoch is depends on ranks, workers and epoch: a {self.kind} has a "
+                f"length if it is given {self.bound_name}"
+            )
+        return -(-self._due(World(self.rank, self.world_size)) // (self.batch_size or 1))
+
+    def __bool__(self) -> bool:
+        return True  # where it has no length too
+
+    def _due(self, world: World) -> int | None:
+        """How many blocks or rows one consumer gives in an epoch, if that is bounded."""
+        if self.bound is None:
+            return None
+        everyone = [1] * world.num_consumers
+        return apportion(self.bound, everyone, world.consumer_index, self.batch_size or 1)
+
+    def _num_out(self, place: Place) -> int:
+        """How many blocks or rows were given up to a place."""
+        raise NotImplementedError
+
+    def _too_few(self, start: Place, num_missing: int) -> ValueError:
+        """What a consumer that began at `start` says at the end of its documents if more is due."""
+        world, num_given = self._world(), self._num_out(start) + start.num_due - num_missing
+        whose = (
+            ""
+            if world.num_consumers == 1
+            else (
+                f" of consumer {world.consumer_index} of {world.num_consumers}, a worker of a rank,"
+            )
+        )
+        unit = self.bound_name.removeprefix("num_")
+        return ValueError(
+            f"{self.bound_name}={self.bound:,} promises more than there is: the documents{whose} "
+            f"came to their end after {num_given:,} {unit}, {num_missing:,} short of what was due; "
+            f"give a {self.bound_name} that they hold, for several consumers with some to spare"
+        )
+
     def __iter__(self) -> Iterator[dict]:
         # No generator: a state that was loaded is taken up now, not at the first item.
         world = self._world()
+        if get_worker_info():
+            sign_what_is_sent()
+        if self.shuffle:
+            self._workers.move_on()
         try:
-            taken = self._workers.take(world, self._partition, self._nothing)
+            taken = self._workers.take(world, self._partition, self._nothing, self.batch_size or 1)
         except ValueError as error:
             if get_worker_info() is None:
                 raise
@@ -155,6 +213,7 @@ class ResumableStream(IterableDataset):
 
         asked()
         iterator.on_item = asked
+        iterator.on_end = lambda: self._workers.end_of(epoch)
         return iterator
 
     @property
@@ -164,6 +223,8 @@ class ResumableStream(IterableDataset):
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next pass is, from 0; it reaches workers that are running already.
 
+        Where nobody does, and the stream is shuffled, a pass that begins after one came to its end
+        is the next epoch; in workers it is the same again, and a RuntimeWarning.
         Raises ValueError if that would drop a state which was loaded and is not yet gone on with.
         """
         check_count("epoch", epoch)
@@ -183,7 +244,9 @@ class ResumableStream(IterableDataset):
     def _state(self) -> State:
         waiting, world = self._workers.waiting, self._world()
         if waiting and waiting.redistributes:
-            place = waiting.place(world, self._partition(waiting.epoch), self._nothing)
+            place = waiting.place(
+                world, self._partition(waiting.epoch), self._nothing, self.batch_size or 1
+            )
             return self._state_at(waiting.epoch, world, place)
         if waiting:
             return waiting.states[0]
@@ -248,15 +311,23 @@ class ResumableStream(IterableDataset):
         check_spans(left, self._partition(0).num_shards)
         for state in states:
             check_stages(state.place.done, self._nothing)
+            due, in_groups = state.place.num_due, sum(g.num_left for g in state.place.groups)
+            is_fit = due is not None and in_groups <= due <= (self.bound or 0)
+            if not (due is None if self.bound is None else is_fit):
+                raise ValueError(
+                    f"the state is damaged: {due} are due, of {self.bound_name} {self.bound}"
+                )
             for group in state.place.groups:
                 check_spans(group.spans, self._partition(0).num_shards)
 
     def _beginning(self, world: World) -> Place:
-        return Place(self._partition(self.epoch).share(world), self._nothing)
+        share = self._partition(self.epoch).share(world)
+        return Place(share, self._nothing, num_due=self._due(world))
 
     def _partition(self, epoch: int) -> Partition:
-        weights = tuple(self.processor.parts.weights)
-        return Partition(weights, self.shuffle, self.seed, epoch, self.cycle_length)
+        parts = self.processor.parts
+        order = (self.shuffle, self.seed, epoch, self.cycle_length)
+        return Partition(tuple(parts.weights), *order, parts.counted)
 
     def _world(self) -> World:
         worker = get_worker_info()

@@ -10,13 +10,13 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmpipe.arguments import whole_number
 from llmpipe.ledger import Ledger
-from llmpipe.sharding.world import World
+from llmpipe.sharding.world import World, apportion
 from llmpipe.streaming.partition import Partition, Span
 
 FORMAT = 2
@@ -31,6 +31,10 @@ class OpenGroup(NamedTuple):
     spans: list[Span]
     num_rows: int
     num_given: int
+
+    @property
+    def num_left(self) -> int:
+        return self.num_rows - self.num_given
 
     @classmethod
     def from_list(cls, values: Any) -> OpenGroup:
@@ -47,11 +51,13 @@ class Place:
 
     `left` are its spans, after the rows of `groups`, which are replayed first. `done` counts all
     but what is out of the open windows in `left`: that is counted where they are read again.
+    Where an epoch is bounded, `num_due` blocks or rows are still to be given.
     """
 
     left: list[Span]
     done: Ledger
     groups: list[OpenGroup] = field(default_factory=list)
+    num_due: int | None = None
 
     @property
     def is_end(self) -> bool:
@@ -79,6 +85,7 @@ class State:
             "consumer": [self.index, self.number],
             "left": [list(span) for span in place.left],
             **({"groups": groups} if groups else {}),
+            **({} if place.num_due is None else {"due": place.num_due}),
             "done": place.done.to_dicts(),
         }
 
@@ -98,7 +105,8 @@ class State:
                 raise ValueError(f"consumer {index} of {number}")
             left = [Span.from_list(values) for values in state["left"]]
             groups = [OpenGroup.from_list(values) for values in state.get("groups", ())]
-            place = Place(left, Ledger.from_dicts(state["done"]), groups)
+            due = whole_number(state["due"]) if "due" in state else None
+            place = Place(left, Ledger.from_dicts(state["done"]), groups, due)
             epoch = whole_number(state["epoch"])
             return cls(dict(state["fingerprint"]), epoch, index, number, place)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -209,10 +217,11 @@ class Loaded:
         """Whether something is left: a state at the very end of an epoch holds nobody back."""
         return any(not state.place.is_end for state in self.states)
 
-    def place(self, world: World, partition: Partition, nothing: Ledger) -> Place:
+    def place(self, world: World, partition: Partition, nothing: Ledger, batch_size: int) -> Place:
         """Where one consumer begins: where it stood, or with its part of what all had left.
 
-        The first one's ledger is then that of all; the others' begin with `nothing`.
+        The first one's ledger is then that of all; the others' begin with `nothing`. What is due
+        from all is apportioned, in batches, by what each has left.
         """
         states, index, number = self.states, world.consumer_index, world.num_consumers
         for state in states:
@@ -226,7 +235,16 @@ class Loaded:
         left = [span for state in states for span in state.place.left]
         groups = [group for state in states for group in state.place.groups]
         done = sum((state.place.done for state in states), nothing) if index == 0 else nothing
-        return Place(partition.distribute(left, index, number), done, groups[index::number])
+        shares = [partition.distribute(left, other, number) for other in range(number)]
+        place = Place(shares[index], done, groups[index::number])
+        dues = [state.place.num_due for state in states]
+        if None in dues:
+            return place
+        weights = list(map(partition.weight_left, shares))
+        weights = next(filter(any, (weights, list(map(len, shares)), [1] * number)))
+        rest = sum(dues) - sum(group.num_left for group in groups)
+        due = apportion(rest, weights, index, batch_size)
+        return replace(place, num_due=due + sum(group.num_left for group in place.groups))
 
 
 def save_state(state: Any, path: str | Path) -> None:

@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmpipe.arguments import check_writable
 from llmpipe.classroom.exercises.check import EXERCISES, LABS, NOT_ATTEMPTED, WRONG, Result, examine
 from llmpipe.metrics import table, usable_cores
 
@@ -188,6 +189,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lab", choices=list(LABS), help="the lab (by default, told by names)")
     parser.add_argument("--only", choices=list(EXERCISES), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.json:
+        try:
+            check_writable(options.json)
+        except ValueError as error:
+            parser.error(str(error))
     if options.only:
         print(json.dumps(vars(mark(options.paths[0], options.only))))
         return 0

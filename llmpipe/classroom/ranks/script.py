@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from llmpipe.arguments import check_writable
 from llmpipe.classroom.ranks.bars import Progress, RankBars
 from llmpipe.classroom.ranks.report import total_ledger
 from llmpipe.launching.distributed import UNEVEN, meeting_point
@@ -32,7 +33,7 @@ def parser_of(
 ) -> ArgumentParser:
     """The options that both scripts have; a batch holds so many `of`, `strategy` is the default."""
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
-    add, file = parser.add_argument, {"type": file_in_a_folder, "metavar": "FILE"}
+    add, file = parser.add_argument, {"type": writable_file, "metavar": "FILE"}
     add("--workers", type=positive, default=4, help="number of processes, one a rank (4)")
     add("--dataset", default=dataset, help=f"short name, owner/name, file or folder ({dataset})")
     add("--tokenizer", default=tokenizer, help=f"short name, owner/name or folder ({tokenizer})")
@@ -82,12 +83,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def file_in_a_folder(text: str) -> Path:
-    if not Path(text).absolute().parent.is_dir():
-        raise ArgumentTypeError(f"there is no folder for {text}")
-    if Path(text).is_dir():
-        raise ArgumentTypeError(f"{text} is a folder: name a file in it")
-    return Path(text)
+def writable_file(text: str) -> Path:
+    file = Path(text)
+    try:
+        check_writable(file)
+        check_writable(file.with_name(f"{file.name}.part"))  # which then takes its place
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return file
 
 
 def run_script(run: Callable[..., dict | None], options: Namespace) -> int:
@@ -159,8 +162,7 @@ def shown(options: Namespace, world: World | None, unit: str) -> Iterator[Progre
     with ExitStack() as stack:
         if options.uneven != "continue" and not world:
             options.port = stack.enter_context(meeting_point())
-        on_terminal = sys.stderr.isatty() and not world
-        bars = RankBars(options.workers, unit) if on_terminal else None
+        bars = RankBars(options.workers, unit) if on_terminal() and not world else None
         progress = Progress(unit, stack.enter_context(bars) if bars else None)
         try:
             yield progress
@@ -173,6 +175,11 @@ def shown(options: Namespace, world: World | None, unit: str) -> Iterator[Progre
             if not world or world.rank == 0:
                 save_states(options, progress.last)
             raise
+
+
+def on_terminal() -> bool:
+    """Whether standard error is a terminal: closed, or absent as under pythonw, it is none."""
+    return bool(sys.stderr) and not sys.stderr.closed and sys.stderr.isatty()
 
 
 def print_ledger(options: Namespace, results: list[dict]) -> None:

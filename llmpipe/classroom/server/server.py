@@ -13,6 +13,7 @@ written, and only what the mirror lists is read.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -157,6 +158,7 @@ class HubServer(ThreadingHTTPServer):
     ):
         self.mirror, self.gated = mirror, frozenset(gated)
         self.connections: set[socket.socket] = set()
+        self.is_full = False  # of open files: told once
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), handler)
 
@@ -171,7 +173,21 @@ class HubServer(ThreadingHTTPServer):
         host = network_address() if host in ("0.0.0.0", "::") else host
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    def get_request(self) -> tuple:
+        """The next connection. At the limit of open files the client waits until one is closed."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                # It stays in the queue, so the socket stays ready: without a pause this would spin.
+                if not self.is_full:
+                    logger.warning("no connection can be taken: %s; clients wait", error.strerror)
+                self.is_full = True
+                time.sleep(0.1)
+            raise  # which `socketserver` takes for nothing to do
+
     def process_request(self, request: socket.socket, client_address: tuple) -> None:
+        self.is_full = False
         self.connections.add(request)
         super().process_request(request, client_address)
 
