@@ -98,6 +98,14 @@ class Share:
             tables = self._run(self._runs[part], columns)
         yield from exact_windows(tables, first_window)
 
+    def place(self, part: int, row: int) -> tuple[str, int]:
+        """The file of a row of a part, and its number there, as far as they are known."""
+        place = getattr(self.parts, "place", None)
+        if place is None or self._in_a_row:
+            return f"{self.identity}", row
+        run = self._runs[part]
+        return place(run.part, run.start + row * run.step)
+
     def _counted_off(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         rank, size, first_row = self.world.rank, self.world.world_size, 0
         everything = (

@@ -9,18 +9,22 @@ and not a copy of what was read.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows, is_dataset, is_iterable_dataset
+from llmpipe.sources.pages import DOCUMENT_BYTES, check_lengths, check_pages
 
 IDENTITY_BYTES = 65_536  # of a Parquet file's end, where its index of all pages stands
-BEGINNING_BYTES = 4096  # of a file of lines: by them another is known
 ENDS_ROWS = 10  # of a Dataset, at both ends: by them another is known
 # The steps of a stream that was only opened, by the names that `datasets` gives them in its state.
 PLAIN_STREAMS = {"ExamplesIterable", "ArrowExamplesIterable", "RebatchedArrowExamplesIterable"}
@@ -56,64 +60,209 @@ def parts_of(dataset: Any, num_rows: int | None = None, split: str = "train") ->
 class ParquetParts:
     """Row groups of Parquet files, in order; of `num_rows` rows in all, if that is given.
 
-    A file is a path, or of the hub (`hf://...`). Only the columns that are asked for are read. Page
-    checksums are compared where a file has them (`write_page_checksum`); where it has none, a
-    changed byte in a page may go unnoticed.
+    A file is a path, or of the hub (`hf://...`). Only the columns that are asked for are read, and
+    only they must be of one kind in all files: string beside large_string is, and int32 beside
+    int64. Page checksums are compared where a file has them (`write_page_checksum`); where it has
+    none, a changed byte in a page may go unnoticed.
 
-    Raises ValueError naming a file that is no whole Parquet file; OSError, while it is read, if it
-    is another by then.
+    Raises ValueError naming a file that is no whole Parquet file and, while it is read, a page or a
+    document of more than `limit` bytes; OSError if it is another file by then.
     """
 
     counted = True
 
-    def __init__(self, files: Sequence[Path | str], num_rows: int | None = None) -> None:
-        self._groups: list[tuple[Path | str, int, int]] = []  # file, row group, rows of it
+    def __init__(
+        self,
+        files: Sequence[Path | str],
+        num_rows: int | None = None,
+        limit: int = DOCUMENT_BYTES,
+    ) -> None:
+        self._groups: list[tuple[Path | str, int, int, int]] = []  # file, row group, rows, first
+        self._schemas: dict[Path | str, pa.Schema] = {}
+        self._types: dict[tuple[str, ...], pa.Schema] = {}
         self._opened: tuple[tuple, pq.ParquetFile] | None = None
-        left = num_rows
+        self._limit, left = limit, num_rows
         for file in files:
             metadata = parquet_metadata(file)
-            for group in range(metadata.num_row_groups):
-                rows = metadata.row_group(group).num_rows
-                rows = rows if left is None else min(rows, left)
+            self._schemas[file] = plain(metadata.schema.to_arrow_schema())
+            sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+            for group, first in enumerate(accumulate(sizes[:-1], initial=0) if sizes else ()):
+                rows = sizes[group] if left is None else min(sizes[group], left)
                 left = left if left is None else left - rows
                 if rows:
-                    self._groups.append((file, group, rows))
+                    self._groups.append((file, group, rows, first))
         self._marks = {file: _mark(file) for file in files}
-        self.weights = [rows for *_, rows in self._groups]
+        self.weights = [rows for _, _, rows, _ in self._groups]
         digest = hashlib.sha256("".join(self._marks.values()).encode()).hexdigest()
         self.identity = f"{len(files)} Parquet files, digest {digest[:12]}"
+        self._num_rows = num_rows
+
+    @property
+    def key(self) -> list:
+        """What tells the rows that are loaded from others."""
+        return [Watched(list(self._schemas)).contents, self._num_rows]
+
+    def schema(self, columns: Sequence[str] | None = None, _: Any = None) -> pa.Schema:
+        """These columns, or all, as they are in all files; ValueError where two files differ."""
+        found: dict[pa.Schema, Path | str] = {}
+        for file, own in self._schemas.items():
+            if columns is not None:
+                check_columns(own.names, columns, file if len(self._schemas) > 1 else "")
+                own = pa.schema([own.field(name) for name in columns], own.metadata)
+            found.setdefault(own, file)
+        first, *others = found
+        whole = first
+        for own in others:
+            try:
+                whole = unified([whole, own])
+            except pa.ArrowException:
+                raise ValueError(
+                    f"{found[own]} has the columns {dict(zip(own.names, own.types, strict=True))}, "
+                    f"but {found[first]} has {dict(zip(first.names, first.types, strict=True))}; "
+                    "load(columns=[...]) leaves out what nobody needs"
+                ) from None
+        return whole
+
+    def tables(
+        self, columns: Sequence[str] | None = None, parts: Iterable[int] | None = None
+    ) -> Iterator[pa.Table]:
+        """All rows of these parts in order: of these columns those that a table's file has."""
+        for part in range(len(self._groups)) if parts is None else parts:
+            file = self._groups[part][0]
+            try:
+                yield from self._windows(part, 0, columns or self._schemas[file].names)
+            except (pa.ArrowException, OSError, MemoryError) as error:
+                raise ValueError(f"{file} cannot be read: {error}") from error
 
     def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
-        file, group, num_rows = self._groups[part]
+        if columns not in self._types:
+            self._types[columns] = self.schema(columns)
+        for table in self._windows(part, first_window, columns):
+            own = self._types[columns]
+            yield table if table.schema.types == own.types else table.cast(own)
+
+    def place(self, part: int, row: int) -> tuple[str, int]:
+        """The file of a row of a part, and its number there."""
+        file, _, _, first = self._groups[part]
+        return str(file), first + row
+
+    def _windows(self, part: int, first_window: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        file, group, num_rows, first_row = self._groups[part]
         left = num_rows - first_window * WINDOW_ROWS
         if left <= 0:
             return
-        whole = self._open(file)
-        check_columns(whole.schema_arrow.names, columns)
+        whole, check_unchanged = self._open(file)
+        if isinstance(file, Path):
+            try:
+                check_pages(file, whole.metadata.row_group(group), columns, self._limit)
+            except ValueError as error:
+                raise ValueError(f"{file}, row group {group}: {error}") from None
         batches = whole.iter_batches(WINDOW_ROWS, row_groups=[group], columns=columns)
         tables = (pa.Table.from_batches([batch]) for batch in batches)
         for table in exact_windows(tables, first_window):
-            yield table.slice(0, left)
+            check_unchanged()
+            table = table.select(columns)
+            table = table.cast(plain(table.schema)).slice(0, left)
+            for name in columns:
+                self._check_lengths(table[name], file, first_row + num_rows - left, name)
+            yield table
             left -= table.num_rows
             if left <= 0:
                 return
         if left > 0:
             raise OSError(f"row group {group} of {file} ends {left} rows early")
 
-    def _open(self, file: Path | str) -> pq.ParquetFile:
-        """The file, opened once for all its row groups, and anew if it was changed since."""
-        stamp = (file,)
-        if isinstance(file, Path):
-            stat = file.stat()
-            stamp = (file, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if self._opened is None or self._opened[0] != stamp:
+    def _check_lengths(self, column: pa.ChunkedArray, file: Any, first_row: int, name: str) -> None:
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if is_text and column.nbytes > self._limit:
+            try:
+                check_lengths(pc.binary_length(column), first_row, name, self._limit)
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from None
+
+    def _open(self, file: Path | str) -> tuple[pq.ParquetFile, Callable[[], None]]:
+        """The file, opened once for all its row groups, and anew if it was changed since; and what
+        raises OSError if it was changed by then."""
+        now = stamp(file) if isinstance(file, Path) else ()
+        if self._opened is None or self._opened[0] != (file, *now):
             if _mark(file) != self._marks[file]:
                 raise OSError(f"{file} is another or shorter than when the stream was made")
-            self._opened = stamp, pq.ParquetFile(opened(file), page_checksum_verification=True)
-        return self._opened[1]
+            reader = pq.ParquetFile(opened(file), page_checksum_verification=True)
+            self._opened = (file, *now), reader
+        return self._opened[1], lambda: now and check_stamp(file, now)
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_opened": None}
+
+
+def stamp(file: Path) -> tuple[int, ...]:
+    """What is another as soon as a file is replaced or written to, whatever its time is set to."""
+    stat = os.stat(file)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def check_stamp(file: Path, before: tuple[int, ...]) -> None:
+    """Raise OSError if the file was written to since."""
+    if stamp(file) != before:
+        raise OSError(f"{file} was changed while it was read")
+
+
+class Watched:
+    """Files that must be what they were when this was made, whenever one is read."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._stamps = {file: stamp(file) for file in files}
+        self._ends = {file: _ends(file) for file in files}
+
+    @property
+    def contents(self) -> list:
+        return [[str(file), *own, self._ends[file]] for file, own in self._stamps.items()]
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def size(self, file: Path) -> int:
+        return self._stamps[file][1]
+
+    @contextmanager
+    def reading(self, file: Path) -> Iterator[Callable[[], None]]:
+        """What raises OSError if the file is changed from now on; OSError if it was before."""
+        now = stamp(file)
+        if now != self._stamps[file] and _ends(file) != self._ends[file]:
+            is_shorter = now[1] < self.size(file)
+            how = "shorter" if is_shorter else "another"
+            raise OSError(f"{file} is {how} than when the stream was made")
+        yield lambda: check_stamp(file, now)
+
+
+def _ends(file: Path) -> str:
+    """A digest of a file's size, beginning and end."""
+    with open(file, "rb") as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        found = hashlib.sha256(f"{size} ".encode() + stream.read(IDENTITY_BYTES))
+        stream.seek(max(0, size - IDENTITY_BYTES))
+        found.update(stream.read(IDENTITY_BYTES))
+        return found.hexdigest()
+
+
+def plain(schema: pa.Schema) -> pa.Schema:
+    """The schema with text as strings, however a file holds it: as dictionaries, or views."""
+    for index, field in enumerate(schema):
+        kind = field.type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        kind = pa.string() if pa.types.is_string_view(kind) else kind
+        if kind != field.type:
+            schema = schema.set(index, field.with_type(kind))
+    return schema
+
+
+def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """One schema with the columns of all, of types that hold theirs: int64 for int32 and int64.
+
+    Raises pa.ArrowException where there is none.
+    """
+    return pa.unify_schemas(list(dict.fromkeys(schemas)), promote_options="permissive")
 
 
 def parquet_metadata(file: Path | str) -> Any:
@@ -195,6 +344,9 @@ class DatasetParts:
         table = self._dataset[start : min(start + WINDOW_ROWS, self._num_rows)]
         yield from exact_windows([table.select(columns)], first_window)
 
+    def place(self, part: int, row: int) -> tuple[str, int]:
+        return "the Dataset", part * WINDOW_ROWS + row
+
 
 class StreamParts:
     """Shards of an `IterableDataset` of `datasets`: of Parquet, row groups; else files.
@@ -206,16 +358,11 @@ class StreamParts:
 
     counted = False
 
-    def __init__(self, stream: Any, identity: str, files: Sequence[Path] = ()) -> None:
-        self._sizes = {file: file.stat().st_size for file in files}
-        # By its beginning: a file that is mended further down stays the one that a state is of.
-        digest = hashlib.sha256(b"".join(map(_beginning, files))).hexdigest()[:12]
+    def __init__(self, stream: Any, identity: str) -> None:
         is_plain = _is_only_opened(stream)
         self._stream = stream.reshard() if is_plain else stream
-        num_parts = self._stream.num_shards if is_plain else 1
-        sizes = [max(1, size) for size in self._sizes.values()]
-        self.weights = sizes if len(sizes) == num_parts else [1] * num_parts
-        self.identity = f"{identity}, digest {digest}" if files else identity
+        self.weights = [1] * (self._stream.num_shards if is_plain else 1)
+        self.identity = identity
 
     def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
         own = self._stream
@@ -226,9 +373,6 @@ class StreamParts:
         for table in exact_windows(own.with_format("arrow").iter(batch_size=WINDOW_ROWS)):
             check_columns(table.column_names, columns)
             yield table.select(columns)
-        for file, size in self._sizes.items():
-            if file.exists() and file.stat().st_size < size:  # it ended early, and nothing said so
-                raise OSError(f"{file} is shorter than when the stream was made")
 
 
 def _is_only_opened(stream: Any) -> bool:
@@ -240,13 +384,9 @@ def _is_only_opened(stream: Any) -> bool:
     return set(re.findall(r"'type': '(\w+)'", str(stream.state_dict()))) <= PLAIN_STREAMS
 
 
-def _beginning(file: Path) -> bytes:
-    with open(file, "rb") as stream:
-        return f"{file.name} ".encode() + stream.read(BEGINNING_BYTES)
-
-
-def check_columns(names: Sequence[str], columns: Sequence[str]) -> None:
+def check_columns(names: Sequence[str], columns: Sequence[str], file: Path | str = "") -> None:
     """Raise NoColumnError naming the columns there are, unless these are all among them."""
     for column in columns:
         if column not in names:
-            raise NoColumnError(f"no column {column!r}; there are {list(names)}")
+            where = f" in {file}" if file else ""
+            raise NoColumnError(f"no column {column!r}; there are {list(names)}{where}")
