@@ -6,7 +6,6 @@ from the beginning of a file: what is of another type further on is an error.
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -155,53 +154,40 @@ def _array(
     values: list, name: str, numbers: Sequence[int], known: pa.DataType | None
 ) -> pa.Array | pa.ChunkedArray:
     """A column as Arrow's, of the type it was `known` by, or of one that holds both."""
-    array, is_text = None, set(map(type, values)) == {str}
-    if is_text:
-        try:
+    try:
+        if set(map(type, values)) == {str}:
             array = text_column(values).cast(pa.string())  # `pa.array` would import pandas
-        except ValueError:
-            array = None
-    else:
-        array = _tried(values)
-    if array is None:
-        wrong = bisect.bisect_left(range(len(values)), 1, key=lambda i: _fails(values, i + 1))
-        value, where = values[wrong], f"line {numbers[wrong]}, column {name!r}"
+        else:
+            array = pa.array(values, pa.null() if _kinds(values) == set() else None)
+        if known is not None and array.type != known:
+            array = array.cast(_joint(known, array.type))
+        if len(_kinds(values)) == 1 or _kinds(values) <= {int, float}:
+            return array
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        pass  # found again below, with its line
+    known = known or pa.null()
+    for number, value in zip(numbers, values, strict=True):
+        where = f"line {number}, column {name!r}"
         if isinstance(value, str) and any("\udc80" <= letter <= "\udcff" for letter in value):
             raise ValueError(f"{where} {NOT_UTF8.format('holds broken UTF-8')}")
         if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError(f"{where} is not valid text (a lone surrogate); correct it")
-        first = next(other for other in values if other is not None)
-        raise ValueError(f"{where} {_differs(value, type(first).__name__)}")
-    if known is None or array.type == known or pa.types.is_null(known):
-        return array
-    if pa.types.is_null(array.type):
-        return array.cast(known)
-    try:
-        return array.cast(
-            unified([pa.schema({name: known}), pa.schema({name: array.type})])[0].type
-        )
-    except (ValueError, TypeError):
-        first = next(i for i, value in enumerate(values) if value is not None)
-        where = f"line {numbers[first]}, column {name!r}"
-        raise ValueError(f"{where} {_differs(values[first], str(known))}") from None
-
-
-def _differs(value: Any, other: str) -> str:
-    return (
-        f"holds {value!r:.40} ({type(value).__name__}), where the rows before it hold {other}; "
-        "correct it, or, if nobody needs that column, load(columns=[...]) leaves it out"
+        try:
+            known = _joint(known, pa.array([value]).type)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            raise ValueError(
+                f"{where} holds {value!r:.40} ({type(value).__name__}), where the rows before it "
+                f"hold {known}; correct it, or, if nobody needs that column, load(columns=[...]) "
+                "leaves it out"
+            ) from None
+    raise ValueError(
+        f"lines {numbers[0]} to {numbers[-1]}, column {name!r}: no type holds them all"
     )
 
 
-def _tried(values: list) -> pa.Array | None:
-    kinds = set(map(type, values)) - {type(None)}
-    if len(kinds) > 1 and kinds != {int, float}:
-        return None
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, ValueError, TypeError, OverflowError):
-        return None
+def _kinds(values: list) -> set[type]:
+    return set(map(type, values)) - {type(None)}
 
 
-def _fails(values: list, stop: int) -> bool:
-    return _tried(values[:stop]) is None
+def _joint(*types: pa.DataType) -> pa.DataType:
+    return unified(pa.schema({"": kind}) for kind in types).types[0]
