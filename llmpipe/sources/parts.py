@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +25,7 @@ from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows, is_dataset, is_it
 from llmpipe.sources.pages import DOCUMENT_BYTES, check_lengths, check_pages
 
 IDENTITY_BYTES = 65_536  # of a Parquet file's end, where its index of all pages stands
+READ_AHEAD_ROWS = 500  # a row group of no more is read together with those after it
 ENDS_ROWS = 10  # of a Dataset, at both ends: by them another is known
 # The steps of a stream that was only opened, by the names that `datasets` gives them in its state.
 PLAIN_STREAMS = {"ExamplesIterable", "ArrowExamplesIterable", "RebatchedArrowExamplesIterable"}
@@ -81,6 +82,7 @@ class ParquetParts:
         self._schemas: dict[Path | str, pa.Schema] = {}
         self._types: dict[tuple[str, ...], pa.Schema] = {}
         self._opened: tuple[tuple, pq.ParquetFile] | None = None
+        self._ahead: tuple[int | None, dict] = (None, {})  # the last part, and what was read on
         self._limit, left = limit, num_rows
         for file in files:
             metadata = parquet_metadata(file)
@@ -127,10 +129,10 @@ class ParquetParts:
         self, columns: Sequence[str] | None = None, parts: Iterable[int] | None = None
     ) -> Iterator[pa.Table]:
         """All rows of these parts in order: of these columns those that a table's file has."""
-        for part in range(len(self._groups)) if parts is None else parts:
-            file = self._groups[part][0]
+        numbers = range(len(self._groups)) if parts is None else parts
+        for file, own in groupby(numbers, key=lambda part: self._groups[part][0]):
             try:
-                yield from self._windows(part, 0, columns or self._schemas[file].names)
+                yield from self._rows(list(own), columns or self._schemas[file].names)
             except (pa.ArrowException, OSError, MemoryError) as error:
                 raise ValueError(f"{file} cannot be read: {error}") from error
 
@@ -147,30 +149,60 @@ class ParquetParts:
         return str(file), first + row
 
     def _windows(self, part: int, first_window: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        file, group, num_rows, first_row = self._groups[part]
-        left = num_rows - first_window * WINDOW_ROWS
-        if left <= 0:
+        num_rows = self._groups[part][2]
+        if num_rows <= first_window * WINDOW_ROWS:
             return
-        whole, check_unchanged = self._open(file)
+        if num_rows > READ_AHEAD_ROWS:
+            tables = self._rows([part], columns)
+        else:
+            tables = iter([self._read_ahead(part, columns)])
+        yield from exact_windows(tables, first_window)
+
+    def _read_ahead(self, part: int, columns: Sequence[str]) -> pa.Table:
+        """A small part; where parts are read in a row, up to 1,000 rows are read with it."""
+        file, _, num_rows, _ = self._groups[part]
+        last, waiting = self._ahead
+        if (key := (part, tuple(columns), self._open(file)[2])) not in waiting:
+            own, rows = [part], num_rows
+            if last == part - 1:
+                for other in range(part + 1, len(self._groups)):
+                    rows += self._groups[other][2]
+                    if self._groups[other][0] != file or rows > WINDOW_ROWS:
+                        break
+                    own.append(other)
+            whole = pa.concat_tables(self._rows(own, columns))
+            waiting, first = {}, 0
+            for other in own:
+                waiting[(other, *key[1:])] = whole.slice(first, self._groups[other][2])
+                first += self._groups[other][2]
+        table = waiting.pop(key)
+        self._ahead = part, waiting
+        return table
+
+    def _rows(self, parts: Sequence[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The rows of parts of one file that follow each other, up to 1,000 at a time."""
+        file, _, _, first_row = self._groups[parts[0]]
+        groups = [self._groups[part][1] for part in parts]
+        left = sum(self._groups[part][2] for part in parts)
+        whole, check_unchanged, _ = self._open(file)
         if isinstance(file, Path):
-            try:
-                check_pages(file, whole.metadata.row_group(group), columns, self._limit)
-            except ValueError as error:
-                raise ValueError(f"{file}, row group {group}: {error}") from None
-        batches = whole.iter_batches(WINDOW_ROWS, row_groups=[group], columns=columns)
-        tables = (pa.Table.from_batches([batch]) for batch in batches)
-        for table in exact_windows(tables, first_window):
+            for group in groups:
+                try:
+                    check_pages(file, whole.metadata.row_group(group), columns, self._limit)
+                except ValueError as error:
+                    raise ValueError(f"{file}, row group {group}: {error}") from None
+        for batch in whole.iter_batches(WINDOW_ROWS, row_groups=groups, columns=list(columns)):
             check_unchanged()
-            table = table.select(columns)
-            table = table.cast(plain(table.schema)).slice(0, left)
+            table = pa.Table.from_batches([batch.slice(0, left)]).select(columns)
+            if table.schema != (own := plain(table.schema)):
+                table = table.cast(own)
             for name in columns:
-                self._check_lengths(table[name], file, first_row + num_rows - left, name)
+                self._check_lengths(table[name], file, first_row, name)
             yield table
-            left -= table.num_rows
-            if left <= 0:
+            first_row, left = first_row + table.num_rows, left - table.num_rows
+            if not left:
                 return
-        if left > 0:
-            raise OSError(f"row group {group} of {file} ends {left} rows early")
+        raise OSError(f"{file} ends {left} rows early, in row group {groups[-1]} or before")
 
     def _check_lengths(self, column: pa.ChunkedArray, file: Any, first_row: int, name: str) -> None:
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
@@ -180,19 +212,19 @@ class ParquetParts:
             except ValueError as error:
                 raise ValueError(f"{file}: {error}") from None
 
-    def _open(self, file: Path | str) -> tuple[pq.ParquetFile, Callable[[], None]]:
-        """The file, opened once for all its row groups, and anew if it was changed since; and what
-        raises OSError if it was changed by then."""
+    def _open(self, file: Path | str) -> tuple[pq.ParquetFile, Callable[[], Any], tuple]:
+        """The file, opened once for all its row groups, and anew if it was changed since; what
+        raises OSError if it was changed by then; and what it was stamped with."""
         now = stamp(file) if isinstance(file, Path) else ()
         if self._opened is None or self._opened[0] != (file, *now):
             if _mark(file) != self._marks[file]:
                 raise OSError(f"{file} is another or shorter than when the stream was made")
             reader = pq.ParquetFile(opened(file), page_checksum_verification=True)
             self._opened = (file, *now), reader
-        return self._opened[1], lambda: now and check_stamp(file, now)
+        return self._opened[1], lambda: now and check_stamp(file, now), now
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_opened": None}
+        return {**self.__dict__, "_opened": None, "_ahead": (None, {})}
 
 
 def stamp(file: Path) -> tuple[int, ...]:

@@ -10,16 +10,17 @@ window again and skips the ids that are out already.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from llmpipe.arguments import check_choice, check_count
 from llmpipe.chunking.blocks import RollingBuffer
 from llmpipe.chunking.dataset import IGNORED
-from llmpipe.columns import slices, whole_text
+from llmpipe.columns import WINDOW_ROWS, slices, whole_text
 from llmpipe.filtering import QualityFilter, judge
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.streaming.partition import Partition, Span
@@ -192,20 +193,43 @@ class BlockIterator(StreamIterator):
         """Blocks of shape (0 or more, block_size), slice of documents by slice."""
         processor = self.stream.processor
         rows_read = self._done["filter", "documents"].num_in
-        for window in Reader(processor, self.partition, rows_read).windows(self._left):
-            verdicts, kept = judge(window.columns[0], processor.rules)
-            opened = OpenWindow(window, verdicts, self._num_made)
-            self._settle()
-            self._open.append(opened)
-            for start, stop in slices(kept, SLICE_BYTES):
-                ids, offsets = processor.encode(kept.slice(start, stop - start))
-                skip = min(max(0, window.span.skip - opened.num_ids), len(ids))
-                opened.add(offsets)
-                self._num_made += len(ids) - skip
-                yield self._buffer.push(ids[skip:])
-            opened.is_whole = True
-            if not opened.num_ids:
-                window.columns = []  # its text is done with, however long the block before it waits
+        read = Reader(processor, self.partition, rows_read).windows(self._left)
+        for windows in together(read):
+            chunks = [chunk for window in windows for chunk in window.columns[0].chunks]
+            verdicts, kept = judge(pa.chunked_array(chunks, chunks[0].type), processor.rules)
+            encoded = (
+                processor.encode(kept.slice(start, stop - start))
+                for start, stop in slices(kept, SLICE_BYTES)
+            )
+            if len(windows) == 1:
+                yield from self._window(windows[0], verdicts, encoded)
+                continue
+            ids, offsets = processor.encode(kept)
+            first, row = 0, 0
+            for window in windows:
+                own = verdicts[row : row + len(window.rows)]
+                last = first + np.count_nonzero(own == 0)
+                start, stop = offsets[first], offsets[last]
+                yield from self._window(
+                    window, own, [(ids[start:stop], offsets[first : last + 1] - start)]
+                )
+                first, row = last, row + len(own)
+
+    def _window(
+        self, window: Window, verdicts: np.ndarray, encoded: Iterable[tuple]
+    ) -> Iterator[np.ndarray]:
+        """The blocks that the ids of a window complete; `encoded` are (ids, offsets) of slices."""
+        opened = OpenWindow(window, verdicts, self._num_made)
+        self._settle()
+        self._open.append(opened)
+        for ids, offsets in encoded:
+            skip = min(max(0, window.span.skip - opened.num_ids), len(ids))
+            opened.add(offsets)
+            self._num_made += len(ids) - skip
+            yield self._buffer.push(ids[skip:])
+        opened.is_whole = True
+        if not opened.num_ids:
+            window.columns = []  # its text is done with, however long the block before it waits
 
     def _items(self, blocks: np.ndarray, num_padding: int = 0) -> Iterator[Made]:
         size, batch_size = self.stream.block_size, self.stream.batch_size
@@ -254,6 +278,35 @@ class BlockIterator(StreamIterator):
             self._left = first.window.after
             self._done = self._done + self.stream._judged(first.verdicts, first.num_ids)
             self._open.popleft()
+
+
+def together(windows: Iterator[Window]) -> Iterator[list[Window]]:
+    """Windows of few rows in lists that are worth a call of the tokenizer, others alone.
+
+    Those before an error come before it.
+    """
+    waiting: list[Window] = []
+    num_rows = num_bytes = 0
+    error = None
+    while True:
+        try:
+            window = next(windows, None)
+        except Exception as raised:  # what the source raised; raised again below
+            window, error = None, raised
+        size = window.columns[0].nbytes if window else 0
+        if waiting and (
+            not window
+            or num_rows + len(window.rows) > WINDOW_ROWS
+            or num_bytes + size > SLICE_BYTES
+        ):
+            yield waiting
+            waiting, num_rows, num_bytes = [], 0, 0
+        if error:
+            raise error
+        if not window:
+            return
+        waiting.append(window)
+        num_rows, num_bytes = num_rows + len(window.rows), num_bytes + size
 
 
 def make_batches(
