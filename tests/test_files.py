@@ -16,9 +16,17 @@ import pytest
 from datasets import Dataset, IterableDataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stream_tools import number_stream, numbered, real_ids
+from stream_tools import NumberTokenizer, number_stream, numbered, real_ids, run
 
-from llmpipe import ClassificationStream, Share, World, load_tokenizer, open_source, parts_of
+from llmpipe import (
+    BlockStream,
+    ClassificationStream,
+    Share,
+    World,
+    load_tokenizer,
+    open_source,
+    parts_of,
+)
 from llmpipe.sources import loading
 from llmpipe.sources.files import find_files, split_files
 from llmpipe.sources.pages import DOCUMENT_BYTES
@@ -355,6 +363,9 @@ def test_an_error_names_the_file_the_row_in_it_and_the_column(tmp_path):
         source = open_source([tmp_path / f"{number}.{suffix}" for number in range(3)])
         shares = [Share(source.parts(), World(rank, 2), "parts")]
         shares += [Share(source.parts(), World(1, 2), "contiguous")]
+        if suffix == "parquet":  # the third batch of 1,000
+            shares += [Share(source.parts(), World(0, 2), "batches")]
+            shares += [Share(source.parts(), World(0, 2), "rows")]
         for stream in (
             *map(number_stream, [source, *shares]),
             number_stream(source, num_rows=2900),
@@ -363,7 +374,7 @@ def test_an_error_names_the_file_the_row_in_it_and_the_column(tmp_path):
             with pytest.raises(ValueError, match=rf"2\.{suffix}: row 700 of column 'text' is null"):
                 list(stream)
             num_tried += 1
-    assert num_tried == 10
+    assert num_tried == 12
 
 
 # Encodings
@@ -863,3 +874,108 @@ def test_a_value_that_would_fill_the_memory_is_refused_before(tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("max_document_bytes=...) lifts it") == 3
         assert f"{DOCUMENT_BYTES:,}" in done.stdout
+
+
+# Many files, many row groups: what is done for each of them, and not how long it takes
+
+
+def test_each_of_many_files_is_looked_at_as_often_as_each_of_few(tmp_path, monkeypatch):
+    counted = {"stat": 0, "open": 0}
+
+    def counting(name, function):
+        def count(*arguments, **options):
+            counted[name] += 1
+            return function(*arguments, **options)
+
+        return count
+
+    looks = []
+    for num_files in (10, 20, 40):
+        folder = tmp_path / str(num_files)
+        for number in range(num_files):
+            folder.mkdir(exist_ok=True)
+            write_jsonl(folder / f"{number:03}.jsonl", [{"text": f"{number} 1"}] * 3)
+        with monkeypatch.context() as patch:
+            patch.setattr("os.stat", counting("stat", os.stat))
+            patch.setattr("builtins.open", counting("open", open))
+            assert len(list(number_stream(open_source(folder), 6))) == num_files
+        looks.append(dict(counted))
+        counted.update(stat=0, open=0)
+    for name in counted:
+        assert looks[2][name] - looks[1][name] == 2 * (looks[1][name] - looks[0][name])
+    assert looks[0]["open"] <= 10 * 6
+
+
+class CountingTokenizer(NumberTokenizer):
+    calls = 0
+
+    def encode(self, texts):
+        self.calls += 1
+        return super().encode(texts)
+
+
+def test_small_row_groups_are_read_and_encoded_together(tmp_path, monkeypatch):
+    file = tmp_path / "a.parquet"
+    texts = numbered([i % 7 for i in range(3000)])
+    pq.write_table(pa.table({"text": texts}), file, row_group_size=3)
+    parts = open_source(file).parts()
+    assert len(parts.weights) == 1000
+    rows, read = type(parts)._rows, []
+    monkeypatch.setattr(
+        type(parts), "_rows", lambda self, own, names: read.append(own) or rows(self, own, names)
+    )
+    tokenizer = CountingTokenizer()
+    items = list(BlockStream(open_source(file), tokenizer, 5, remainder="pad"))
+    num_ids = sum(i % 7 for i in range(3000))
+    assert [i for item in items for i in real_ids(item)] == list(range(num_ids))
+    assert len(read) <= 6
+    assert tokenizer.calls <= 6
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=8), min_size=1, max_size=12),
+    st.booleans(),
+    st.integers(1, 3),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_small_row_groups_resume_at_every_block(tmp_path, groups, shuffle, world_size):
+    file, texts = tmp_path / "a.parquet", iter(numbered([n for group in groups for n in group]))
+    with pq.ParquetWriter(file, pa.schema({"text": pa.string()})) as writer:
+        for group in groups:
+            writer.write_table(pa.table({"text": pa.array([next(texts) for _ in group])}))
+    found = []
+    for rank in range(world_size):
+
+        def stream(rank=rank):
+            place = {"rank": rank, "world_size": world_size, "shuffle": shuffle}
+            return number_stream(open_source(file), 3, remainder="pad", **place)
+
+        seen = run(stream())
+        found += [i for ids, _ in seen for i in ids]
+        for number, (_, state) in enumerate(seen, start=1):
+            again = stream()
+            again.load_state_dict(state)
+            assert [real_ids(item) for item in again] == [ids for ids, _ in seen[number:]]
+            assert again.ledger.check()
+    assert sorted(found) == list(range(sum(map(sum, groups))))
+
+
+@pytest.mark.parametrize("fault", ["null", "deleted"])
+def test_what_stands_before_an_error_in_small_row_groups_is_given(tmp_path, fault):
+    file, texts = tmp_path / "a.parquet", numbered([5] * 3000)
+    if fault == "null":
+        texts[2001] = None
+    pq.write_table(pa.table({"text": texts}), file, row_group_size=2)
+    items, seen = iter(number_stream(open_source(file), 5)), []
+
+    def read():
+        for item in items:
+            seen.extend(real_ids(item))
+            if fault == "deleted" and file.exists():
+                file.unlink()
+
+    with pytest.raises(Exception, match=r"row 2001 of column|No such file") as told:
+        read()
+    assert "a.parquet" in str(told.value)
+    assert seen == list(range(len(seen)))
+    assert len(seen) == 2000 * 5 if fault == "null" else len(seen) >= 5

@@ -10,6 +10,7 @@ Each is disjoint and complete for any world_size; where there are few rows, some
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
@@ -98,13 +99,19 @@ class Share:
             tables = self._run(self._runs[part], columns)
         yield from exact_windows(tables, first_window)
 
-    def place(self, part: int, row: int) -> tuple[str, int]:
-        """The file of a row of a part, and its number there, as far as they are known."""
+    def place(self, part: int, row: int) -> tuple[str, int] | None:
+        """The file of a row of a part, and its number there; None where that is not known."""
         place = getattr(self.parts, "place", None)
-        if place is None or self._in_a_row:
-            return f"{self.identity}", row
-        run = self._runs[part]
-        return place(run.part, run.start + row * run.step)
+        if place is None or (self._in_a_row and not self.counted):
+            return None
+        if not self._in_a_row:
+            run = self._runs[part]
+            return place(run.part, run.start + row * run.step)
+        window, rest = divmod(row, WINDOW_ROWS)  # by batches: of all rows in a row
+        row = (self.world.rank + window * self.world.world_size) * WINDOW_ROWS + rest
+        starts = list(accumulate(self.parts.weights, initial=0))
+        part = bisect_right(starts, row) - 1
+        return place(part, row - starts[part])
 
     def _counted_off(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         rank, size, first_row = self.world.rank, self.world.world_size, 0

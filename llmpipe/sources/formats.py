@@ -157,6 +157,8 @@ def _named(file: Path) -> Iterator[None]:
         yield
     except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
+    except MemoryError as error:
+        raise MemoryError(f"{file} does not fit into the memory: {error}") from error
     except OSError as error:
         if error.errno is None:  # Arrow's own, of .zst
             raise ValueError(f"{file} cannot be read: {error}") from error

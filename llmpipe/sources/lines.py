@@ -142,7 +142,11 @@ class LineParts:
             except ValueError as error:
                 raise ValueError(f"{file} cannot be read: {error}") from None
             types[name] = arrays[-1].type
-        return pa.Table.from_arrays(arrays, names=list(names))
+        try:
+            return pa.Table.from_arrays(arrays, names=list(names))
+        except UnicodeEncodeError:
+            where = f"{file} cannot be read: line {numbers[0]} or one after it"
+            raise ValueError(f"{where} {NOT_UTF8.format('names a column in no UTF-8')}") from None
 
 
 def _beginning(file: Path) -> bytes:

@@ -53,6 +53,7 @@ def first_rows(dataset: Any, num_rows: int | None) -> Any:
 
 def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
     """Call `load` of `datasets`; its errors become FileNotFoundError or ValueError about `what`."""
+    from datasets import config
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
@@ -63,6 +64,9 @@ def explained(what: str, load: Callable, *args: Any, **options: Any) -> Any:
     except (DatasetsError, OSError, ValueError) as error:
         # The outer error says "while generating the dataset"; the inner one says why.
         cause = error.__cause__ or error
+        cache = getattr(cause, "filename", None)
+        if cache and str(cache).startswith(str(config.HF_DATASETS_CACHE)):
+            raise _cache_error(Path(config.HF_DATASETS_CACHE), cause) from error
         raise ValueError(f"{what} cannot be read: {cause}") from error
 
 
@@ -98,25 +102,25 @@ def _write(file: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         number, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
     except OSError as error:
-        raise _cache_error(file, error) from error
+        raise _cache_error(file.parent, error) from error
     try:
         with os.fdopen(number, "wb") as stream, pa.ipc.new_stream(stream, schema) as writer:
             for table in tables:
                 try:
                     writer.write_table(table)
                 except OSError as error:
-                    raise _cache_error(file, error) from error
+                    raise _cache_error(file.parent, error) from error
         os.replace(name, file)
     except BaseException:
         os.unlink(name)
         raise
 
 
-def _cache_error(file: Path, error: OSError) -> OSError:
+def _cache_error(folder: Path, error: Exception) -> OSError:
     return OSError(
-        f"the cache folder {file.parent} cannot be written ({error}), and the rows are more than "
-        f"the {IN_MEMORY_BYTES // 2**20} MiB that are held in memory: set HF_DATASETS_CACHE to a "
-        "folder that can, or read them as a stream"
+        f"the cache folder {folder} cannot be written ({error}), and what is more than "
+        f"{IN_MEMORY_BYTES // 2**20} MiB is kept there: set HF_DATASETS_CACHE to another folder, "
+        "or read it as a stream"
     )
 
 

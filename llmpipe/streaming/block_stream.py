@@ -10,7 +10,7 @@ window again and skips the ids that are out already.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,13 @@ class OpenWindow:
         self.ends.append(self.num_ids + offsets[1:])
         self.num_ids += int(offsets[-1])
 
+    def close(self) -> None:
+        """All its ids are made; if there are none its text is done with, however long the block
+        before it waits."""
+        self.is_whole = True
+        if not self.num_ids:
+            self.window.columns = []
+
     def left(self, num_given: int) -> list[Span]:
         """What is left once `num_given` ids of this pass are out."""
         skip = num_given - self.start
@@ -197,39 +204,42 @@ class BlockIterator(StreamIterator):
         for windows in together(read):
             chunks = [chunk for window in windows for chunk in window.columns[0].chunks]
             verdicts, kept = judge(pa.chunked_array(chunks, chunks[0].type), processor.rules)
-            encoded = (
-                processor.encode(kept.slice(start, stop - start))
-                for start, stop in slices(kept, SLICE_BYTES)
-            )
+            self._settle()
             if len(windows) == 1:
-                yield from self._window(windows[0], verdicts, encoded)
-                continue
-            ids, offsets = processor.encode(kept)
-            first, row = 0, 0
-            for window in windows:
-                own = verdicts[row : row + len(window.rows)]
-                last = first + np.count_nonzero(own == 0)
-                start, stop = offsets[first], offsets[last]
-                yield from self._window(
-                    window, own, [(ids[start:stop], offsets[first : last + 1] - start)]
-                )
-                first, row = last, row + len(own)
+                opened = self._open_window(windows[0], verdicts)
+                for start, stop in slices(kept, SLICE_BYTES):
+                    ids, offsets = processor.encode(kept.slice(start, stop - start))
+                    yield self._buffer.push(self._new_ids(opened, ids, offsets))
+                opened.close()
+            else:
+                yield self._buffer.push(self._ids_of_all(windows, verdicts, kept))
 
-    def _window(
-        self, window: Window, verdicts: np.ndarray, encoded: Iterable[tuple]
-    ) -> Iterator[np.ndarray]:
-        """The blocks that the ids of a window complete; `encoded` are (ids, offsets) of slices."""
-        opened = OpenWindow(window, verdicts, self._num_made)
-        self._settle()
-        self._open.append(opened)
-        for ids, offsets in encoded:
-            skip = min(max(0, window.span.skip - opened.num_ids), len(ids))
-            opened.add(offsets)
-            self._num_made += len(ids) - skip
-            yield self._buffer.push(ids[skip:])
-        opened.is_whole = True
-        if not opened.num_ids:
-            window.columns = []  # its text is done with, however long the block before it waits
+    def _ids_of_all(
+        self, windows: list[Window], verdicts: np.ndarray, kept: pa.ChunkedArray
+    ) -> np.ndarray:
+        """The ids of several windows, made by one call of the tokenizer."""
+        ids, offsets = self.stream.processor.encode(kept)
+        made, row, first = [], 0, 0
+        for window in windows:
+            own = verdicts[row : row + len(window.rows)]
+            row, last = row + len(own), first + len(own) - np.count_nonzero(own)
+            start, stop = offsets[first], offsets[last]
+            opened = self._open_window(window, own)
+            made.append(self._new_ids(opened, ids[start:stop], offsets[first : last + 1] - start))
+            opened.close()
+            first = last
+        return np.concatenate(made)
+
+    def _open_window(self, window: Window, verdicts: np.ndarray) -> OpenWindow:
+        self._open.append(OpenWindow(window, verdicts, self._num_made))
+        return self._open[-1]
+
+    def _new_ids(self, opened: OpenWindow, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """The ids without those that are out already; they are counted."""
+        skip = min(max(0, opened.window.span.skip - opened.num_ids), len(ids))
+        opened.add(offsets)
+        self._num_made += len(ids) - skip
+        return ids[skip:]
 
     def _items(self, blocks: np.ndarray, num_padding: int = 0) -> Iterator[Made]:
         size, batch_size = self.stream.block_size, self.stream.batch_size
@@ -271,13 +281,16 @@ class BlockIterator(StreamIterator):
 
     def _settle(self) -> None:
         """Windows that are all out are done."""
+        done = []
         while self._open and self._open[0].is_whole:
-            first = self._open[0]
-            if first.start + first.num_ids > self._num_given:
-                return
-            self._left = first.window.after
-            self._done = self._done + self.stream._judged(first.verdicts, first.num_ids)
-            self._open.popleft()
+            if self._open[0].start + self._open[0].num_ids > self._num_given:
+                break
+            done.append(self._open.popleft())
+        if done:
+            self._left = done[-1].window.after
+            verdicts = np.concatenate([opened.verdicts for opened in done])
+            num_ids = sum(opened.num_ids for opened in done)
+            self._done = self._done + self.stream._judged(verdicts, num_ids)
 
 
 def together(windows: Iterator[Window]) -> Iterator[list[Window]]:

@@ -126,8 +126,13 @@ class Reader:
             ) from error
 
     def _file(self, part: int) -> str:
+        found = self._place(part, 0)
+        return f", in {found[0]}" if found else ""
+
+    def _place(self, part: int, row: int) -> tuple[str, int] | None:
+        """The file of a row of a part, and its number there, where the source tells them."""
         place = getattr(self.parts, "place", None)
-        return f", in {place(part, 0)[0]}" if place else ""
+        return place(part, row) if place else None
 
     def _checked(self, part: int, table: pa.Table, first_row: int) -> list[pa.ChunkedArray]:
         checked = []
@@ -142,11 +147,13 @@ class Reader:
         self, error: Exception, part: int, column: pa.ChunkedArray, name: str, first_row: int
     ) -> Exception:
         """The error of a check with the file and the row in it, where the source tells them."""
-        where, place = f"part {part} of {self.parts.identity}", getattr(self.parts, "place", None)
-        for row in range(len(column) if place else 0):
-            file, number = place(part, first_row + row)
+        where = f"part {part} of {self.parts.identity}"
+        for row in range(len(column)):
+            found = self._place(part, first_row + row)
+            if found is None:
+                break
             try:
-                self.processor.checks[name](column.slice(row, 1), name, number)
+                self.processor.checks[name](column.slice(row, 1), name, found[1])
             except (TypeError, ValueError) as own:
-                return type(own)(f"{where}, {file}: {own}")
+                return type(own)(f"{where}, {found[0]}: {own}")
         return type(error)(f"{where}: {error}")
