@@ -212,7 +212,8 @@ class Parts(Protocol):
     """`windows` yields tables of `columns`; `identity` tells other data apart in a saved state.
 
     `weights` are numbers of 1 or more, one a part, by which parts are divided: if `counted` its
-    rows.
+    rows. Where there is a method `place`, `place(part, row)` gives the file of a row and its number
+    there, for errors.
     """
 
     weights: list[int]

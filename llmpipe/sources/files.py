@@ -7,6 +7,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 FORMATS = (".txt", ".jsonl", ".parquet", ".json", ".csv", ".tokens")
@@ -68,13 +69,7 @@ def find_files(paths: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
             raise ValueError(f"{path} is no regular file, and cannot be read twice")
         else:
             found.append((path, path.name))
-    # A link into the folder is left out before what it leads to.
-    seen: set[str] = set()
-    for file, _ in sorted(found, key=lambda pair: pair[0].is_symlink()):
-        if (real := os.path.realpath(file)) in seen:
-            left_out.append(f"{file} (the same file again)")
-        seen.add(real)
-    kept = _once(found)
+    kept = _once(found, left_out)
     is_folder = len(paths) == 1 and paths[0].is_dir()
     splits = split_files(kept) if is_folder else {"train": [file for file, _ in kept]}
     if is_folder:
@@ -90,8 +85,10 @@ def find_files(paths: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
 def split_files(files: Sequence[tuple[Path, str]]) -> dict[str, list[Path]]:
     """The files of a folder by split, each with its name in it; all are "train" if none says more.
 
-    >>> split_files([(Path("x/dev.txt"), "dev.txt"), (Path("x/train-1.txt"), "train-1.txt")])
-    {'train': [PosixPath('x/train-1.txt')], 'validation': [PosixPath('x/dev.txt')]}
+    >>> names = ["dev.txt", "train-1.txt", "train-2.txt"]
+    >>> found = split_files([(Path("folder", name), name) for name in names])
+    >>> {split: [file.name for file in files] for split, files in found.items()}
+    {'train': ['train-1.txt', 'train-2.txt'], 'validation': ['dev.txt']}
     """
     shards: dict[str, list[Path]] = {}
     for file, name in files:
@@ -125,16 +122,16 @@ def _below(folder: Path, left_out: list[str]) -> Iterator[Path]:
         for parent, folders, names in os.walk(top, onerror=_raise):
             for name in list(folders):
                 path = Path(parent, name)
-                real = os.path.realpath(path)
                 if name.startswith("."):
-                    if any(is_data(inner) for _, _, inside in os.walk(path) for inner in inside):
-                        left_out.append(f"{path} (hidden)")
                     folders.remove(name)
+                    if any(map(is_data, chain.from_iterable(names for *_, names in os.walk(path)))):
+                        left_out.append(f"{path} (hidden)")
                 elif path.is_symlink():
                     waiting.append(path)  # after all that is really here
-                elif real in seen and path != top:
-                    folders.remove(name)
-                seen.add(real) if not path.is_symlink() else None
+                elif os.path.realpath(path) in seen:
+                    folders.remove(name)  # a link led here before
+                else:
+                    seen.add(os.path.realpath(path))
             for path in (Path(parent, name) for name in names):
                 if not is_data(path):
                     continue
@@ -158,17 +155,14 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _once(found: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
-    """Each file once, where there is one by its own name and not by a link."""
-    chosen = {os.path.realpath(file): file for file, _ in reversed(found)}
-    chosen.update(
-        {os.path.realpath(file): file for file, _ in reversed(found) if not file.is_symlink()}
-    )
-    kept = {}
-    for file, name in found:
-        if chosen[os.path.realpath(file)] is file:
-            kept[os.path.realpath(file)] = (file, name)
-    return list(kept.values())
+def _once(found: list[tuple[Path, str]], left_out: list[str]) -> list[tuple[Path, str]]:
+    """Each file once, and by its own name where it is there under that and by a link."""
+    chosen: dict[str, int] = {}
+    for index in sorted(range(len(found)), key=lambda index: found[index][0].is_symlink()):
+        file = found[index][0]
+        if chosen.setdefault(os.path.realpath(file), index) != index:
+            left_out.append(f"{file} (the same file again)")
+    return [found[index] for index in sorted(chosen.values())]
 
 
 def _of_one_format(files: list[Path], left_out: list[str] | None) -> list[Path]:

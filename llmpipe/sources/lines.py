@@ -12,9 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from llmpipe.columns import WINDOW_ROWS, exact_windows, text_column
+from llmpipe.columns import WINDOW_ROWS, array, exact_windows, text_column
 from llmpipe.sources.files import format_of
 from llmpipe.sources.formats import NOT_UTF8, TEXT, TextReader
 from llmpipe.sources.pages import DOCUMENT_BYTES
@@ -160,13 +161,16 @@ def _array(
     """A column as Arrow's, of the type it was `known` by, or of one that holds both."""
     try:
         if set(map(type, values)) == {str}:
-            array = text_column(values).cast(pa.string())  # `pa.array` would import pandas
+            made = text_column(values).cast(pa.string())  # `pa.array` would import pandas
+        elif set(map(type, values)) == {int}:
+            made = array(np.array(values, np.int64))
         else:
-            array = pa.array(values, pa.null() if _kinds(values) == set() else None)
-        if known is not None and array.type != known:
-            array = array.cast(_joint(known, array.type))
-        if len(_kinds(values)) == 1 or _kinds(values) <= {int, float}:
-            return array
+            made = pa.array(values)
+        if known is not None and made.type != known:
+            made = made.cast(_joint(known, made.type))
+        # Arrow would make one type of some that are not: True beside 1.
+        if len(_kinds(values)) < 2 or _kinds(values) == {int, float}:
+            return made
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
         pass  # found again below, with its line
     known = known or pa.null()
