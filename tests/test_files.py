@@ -29,7 +29,7 @@ from llmpipe import (
 )
 from llmpipe.sources import loading
 from llmpipe.sources.files import find_files, split_files
-from llmpipe.sources.pages import DOCUMENT_BYTES
+from llmpipe.sources.guards import DOCUMENT_BYTES
 
 CHUNK_BYTES = 10 * 2**20  # what `datasets` takes of a .jsonl at a time, and guesses types by
 

@@ -5,7 +5,7 @@
                               +----parts---> Parts: numbered, each read alone, window by window
 
 `hub` finds a repository (a `Place`: mirror, cache, hub or sample), `files` the files of a path.
-`parts` numbers what a stream divides (Parquet, whose `pages` are looked at before, a `Dataset`, the
-sample); `lines` does so for files of text, which `formats` reads. `loading` makes data sets of the
-same parts; `source` says which name means what. Read `source` first.
+`parts` numbers what a stream divides (Parquet, a `Dataset`, the sample), `lines` files of text that
+`formats` reads; `guards` sees that a file stays what it was, and fits into the memory. `loading`
+makes data sets of the same parts; `source` says which name means what. Read `source` first.
 """

@@ -28,13 +28,11 @@ def format_of(path: str | Path) -> tuple[str, str]:
     >>> format_of("train.JSONL.gz")
     ('.jsonl', '.gz')
     """
-    for name in (Path(path), Path(os.path.realpath(path))):
-        *_, inner, last = ["", "", *(suffix.lower() for suffix in name.suffixes)]
-        if last in PACKINGS:
-            return inner, last
-        if last in FORMATS or os.path.isdir(path):
-            return last, ""
-    return Path(path).suffix.lower(), ""
+    own = Path(path)
+    if own.suffix.lower() not in (*FORMATS, *PACKINGS) and own.is_symlink():
+        own = Path(os.path.realpath(own))
+    *_, inner, last = ["", "", *(suffix.lower() for suffix in own.suffixes)]
+    return (inner, last) if last in PACKINGS else (last, "")
 
 
 def is_data(path: str | Path) -> bool:

@@ -9,10 +9,8 @@ and not a copy of what was read.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import accumulate, groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,9 +20,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows, is_dataset, is_iterable_dataset
-from llmpipe.sources.pages import DOCUMENT_BYTES, check_lengths, check_pages
+from llmpipe.sources.guards import (
+    DOCUMENT_BYTES,
+    IDENTITY_BYTES,
+    Watched,
+    check_lengths,
+    check_pages,
+    check_stamp,
+    stamp,
+)
 
-IDENTITY_BYTES = 65_536  # of a Parquet file's end, where its index of all pages stands
 READ_AHEAD_ROWS = 500  # a row group of no more is read together with those after it
 ENDS_ROWS = 10  # of a Dataset, at both ends: by them another is known
 # The steps of a stream that was only opened, by the names that `datasets` gives them in its state.
@@ -225,57 +230,6 @@ class ParquetParts:
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_opened": None, "_ahead": (None, {})}
-
-
-def stamp(file: Path) -> tuple[int, ...]:
-    """What is another as soon as a file is replaced or written to, whatever its time is set to."""
-    stat = os.stat(file)
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
-def check_stamp(file: Path, before: tuple[int, ...]) -> None:
-    """Raise OSError if the file was written to since."""
-    if stamp(file) != before:
-        raise OSError(f"{file} was changed while it was read")
-
-
-class Watched:
-    """Files that must be what they were when this was made, whenever one is read."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._stamps = {file: stamp(file) for file in files}
-        self._ends = {file: _ends(file) for file in files}
-
-    @property
-    def contents(self) -> list:
-        return [[str(file), *own, self._ends[file]] for file, own in self._stamps.items()]
-
-    def __len__(self) -> int:
-        return len(self._stamps)
-
-    def size(self, file: Path) -> int:
-        return self._stamps[file][1]
-
-    @contextmanager
-    def reading(self, file: Path) -> Iterator[Callable[[], None]]:
-        """What raises OSError if the file is changed from now on; OSError if it was before."""
-        now = stamp(file)
-        if now != self._stamps[file] and _ends(file) != self._ends[file]:
-            is_shorter = now[1] < self.size(file)
-            how = "shorter" if is_shorter else "another"
-            raise OSError(f"{file} is {how} than when the stream was made")
-        yield lambda: check_stamp(file, now)
-
-
-def _ends(file: Path) -> str:
-    """A digest of a file's size, beginning and end."""
-    with open(file, "rb") as stream:
-        size = stream.seek(0, 2)
-        stream.seek(0)
-        found = hashlib.sha256(f"{size} ".encode() + stream.read(IDENTITY_BYTES))
-        stream.seek(max(0, size - IDENTITY_BYTES))
-        found.update(stream.read(IDENTITY_BYTES))
-        return found.hexdigest()
 
 
 def plain(schema: pa.Schema) -> pa.Schema:

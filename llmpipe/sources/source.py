@@ -10,10 +10,10 @@ from typing import Any
 
 from llmpipe.arguments import check_count
 from llmpipe.sources.files import FORMATS, find_files, format_of, is_data
+from llmpipe.sources.guards import DOCUMENT_BYTES
 from llmpipe.sources.hub import fetch, files_matching, locate
 from llmpipe.sources.lines import LineParts
 from llmpipe.sources.loading import explained, first_rows, load_parts
-from llmpipe.sources.pages import DOCUMENT_BYTES
 from llmpipe.sources.parts import ParquetParts, Parts, SampleParts, StreamParts
 
 

@@ -202,8 +202,11 @@ class BlockIterator(StreamIterator):
         rows_read = self._done["filter", "documents"].num_in
         read = Reader(processor, self.partition, rows_read).windows(self._left)
         for windows in together(read):
-            chunks = [chunk for window in windows for chunk in window.columns[0].chunks]
-            verdicts, kept = judge(pa.chunked_array(chunks, chunks[0].type), processor.rules)
+            texts = windows[0].columns[0]
+            if len(windows) > 1:  # in one chunk: what is done for each would be done for few rows
+                chunks = [chunk for window in windows for chunk in window.columns[0].chunks]
+                texts = pa.chunked_array([pa.concat_arrays(chunks)])
+            verdicts, kept = judge(texts, processor.rules)
             self._settle()
             if len(windows) == 1:
                 opened = self._open_window(windows[0], verdicts)

@@ -1,15 +1,20 @@
-"""How much a page of a Parquet file would take in memory, read from its head before it is unpacked.
+"""What is looked at before a file is read, and while it is: its size unpacked, and its content.
 
-A footer may promise anything, and a page of a few kilobytes can hold gigabytes. The heads are what
-Arrow itself goes by: Thrift's compact protocol, as https://parquet.apache.org/docs describes it.
+A footer may promise anything, and a page of a few kilobytes can hold gigabytes: so the heads of the
+pages are read first, by which Arrow itself goes. They are in Thrift's compact protocol, as
+https://parquet.apache.org/docs describes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+IDENTITY_BYTES = 65_536  # of a file's ends; at that of Parquet stands the index of all pages
 DOCUMENT_BYTES = 2**28  # a document of more is refused, unless `max_document_bytes` says otherwise
 # How many values of the greatest length a page may take: of more, it is refused unread.
 VALUES_OF_A_PAGE = 4
@@ -18,6 +23,57 @@ MOST_PER_BYTE = {"UNCOMPRESSED": 1, "SNAPPY": 22, "LZ4": 256, "GZIP": 1033}
 HEAD_BYTES = 4096
 STRUCT, BINARY = 12, 8
 VALUES = {0: 5, 2: 7, 3: 8}  # kind of page: the field that says how many values it has
+
+
+def stamp(file: Path) -> tuple[int, ...]:
+    """What is another as soon as a file is replaced or written to, whatever its time is set to."""
+    stat = os.stat(file)
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def check_stamp(file: Path, before: tuple[int, ...]) -> None:
+    """Raise OSError if the file was written to since."""
+    if stamp(file) != before:
+        raise OSError(f"{file} was changed while it was read")
+
+
+class Watched:
+    """Files that must be what they were when this was made, whenever one is read."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._stamps = {file: stamp(file) for file in files}
+        self._ends = {file: _ends(file) for file in files}
+
+    @property
+    def contents(self) -> list:
+        return [[str(file), *own, self._ends[file]] for file, own in self._stamps.items()]
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def size(self, file: Path) -> int:
+        return self._stamps[file][1]
+
+    @contextmanager
+    def reading(self, file: Path) -> Iterator[Callable[[], None]]:
+        """What raises OSError if the file is changed from now on; OSError if it was before."""
+        now = stamp(file)
+        if now != self._stamps[file] and _ends(file) != self._ends[file]:
+            is_shorter = now[1] < self.size(file)
+            how = "shorter" if is_shorter else "another"
+            raise OSError(f"{file} is {how} than when the stream was made")
+        yield lambda: check_stamp(file, now)
+
+
+def _ends(file: Path) -> str:
+    """A digest of a file's size, beginning and end."""
+    with open(file, "rb") as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        found = hashlib.sha256(f"{size} ".encode() + stream.read(IDENTITY_BYTES))
+        stream.seek(max(0, size - IDENTITY_BYTES))
+        found.update(stream.read(IDENTITY_BYTES))
+        return found.hexdigest()
 
 
 def check_pages(file: Path, group: Any, columns: Sequence[str], limit: int) -> None:
