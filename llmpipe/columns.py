@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 WINDOW_ROWS = 1000  # as many as `datasets` puts into a row group
+FEW_ROWS = 100  # a window of no more is read and encoded together with those after it
 
 
 def text_column(texts: Any, name: str = "text", first_row: int = 0) -> pa.ChunkedArray:
@@ -212,8 +213,8 @@ class Parts(Protocol):
     """`windows` yields tables of `columns`; `identity` tells other data apart in a saved state.
 
     `weights` are numbers of 1 or more, one a part, by which parts are divided: if `counted` its
-    rows. Where there is a method `place`, `place(part, row)` gives the file of a row and its number
-    there, for errors.
+    rows. It may have a method `place`: `place(part, row)` gives the file of a row and its number
+    there, for errors. And `is_local`: to read some windows more than are due costs nothing then.
     """
 
     weights: list[int]

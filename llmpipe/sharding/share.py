@@ -64,7 +64,7 @@ class Share:
     def __init__(self, parts: Parts, world: World, strategy: str = "parts") -> None:
         check_choice("strategy", strategy, STRATEGIES)
         self.parts, self.world, self.strategy = parts, world, strategy
-        self.counted = parts.counted
+        self.counted, self.is_local = parts.counted, getattr(parts, "is_local", False)
         # Where its rows lie is known but for two cases: there it counts, and reads on from row 0.
         self._in_a_row = strategy == "batches" or (strategy == "rows" and not parts.counted)
         self._runs = [] if self._in_a_row else _runs(parts, world, strategy)

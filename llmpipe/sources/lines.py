@@ -37,7 +37,7 @@ class LineParts:
     a file was changed.
     """
 
-    counted = False
+    counted, is_local = False, True
 
     def __init__(
         self,

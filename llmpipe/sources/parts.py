@@ -19,7 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows, is_dataset, is_iterable_dataset
+from llmpipe.columns import (
+    FEW_ROWS,
+    WINDOW_ROWS,
+    Parts,
+    exact_windows,
+    is_dataset,
+    is_iterable_dataset,
+)
 from llmpipe.sources.guards import (
     DOCUMENT_BYTES,
     IDENTITY_BYTES,
@@ -30,7 +37,6 @@ from llmpipe.sources.guards import (
     stamp,
 )
 
-READ_AHEAD_ROWS = 500  # a row group of no more is read together with those after it
 ENDS_ROWS = 10  # of a Dataset, at both ends: by them another is known
 # The steps of a stream that was only opened, by the names that `datasets` gives them in its state.
 PLAIN_STREAMS = {"ExamplesIterable", "ArrowExamplesIterable", "RebatchedArrowExamplesIterable"}
@@ -98,6 +104,7 @@ class ParquetParts:
                 left = left if left is None else left - rows
                 if rows:
                     self._groups.append((file, group, rows, first))
+        self.is_local = all(isinstance(file, Path) for file in files)
         self._marks = {file: _mark(file) for file in files}
         self.weights = [rows for _, _, rows, _ in self._groups]
         digest = hashlib.sha256("".join(self._marks.values()).encode()).hexdigest()
@@ -157,10 +164,10 @@ class ParquetParts:
         num_rows = self._groups[part][2]
         if num_rows <= first_window * WINDOW_ROWS:
             return
-        if num_rows > READ_AHEAD_ROWS:
-            tables = self._rows([part], columns)
-        else:
+        if num_rows <= FEW_ROWS and self.is_local:
             tables = iter([self._read_ahead(part, columns)])
+        else:
+            tables = self._rows([part], columns)
         yield from exact_windows(tables, first_window)
 
     def _read_ahead(self, part: int, columns: Sequence[str]) -> pa.Table:
@@ -175,7 +182,11 @@ class ParquetParts:
                     if self._groups[other][0] != file or rows > WINDOW_ROWS:
                         break
                     own.append(other)
-            whole = pa.concat_tables(self._rows(own, columns))
+            try:
+                whole = pa.concat_tables(self._rows(own, columns))
+            except Exception:  # maybe of a part that is not yet due
+                own = [part]
+                whole = pa.concat_tables(self._rows(own, columns))
             waiting, first = {}, 0
             for other in own:
                 waiting[(other, *key[1:])] = whole.slice(first, self._groups[other][2])

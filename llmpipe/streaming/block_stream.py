@@ -20,7 +20,7 @@ import torch
 from llmpipe.arguments import check_choice, check_count
 from llmpipe.chunking.blocks import RollingBuffer
 from llmpipe.chunking.dataset import IGNORED
-from llmpipe.columns import WINDOW_ROWS, slices, whole_text
+from llmpipe.columns import FEW_ROWS, WINDOW_ROWS, slices, whole_text
 from llmpipe.filtering import QualityFilter, judge
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.streaming.partition import Partition, Span
@@ -201,7 +201,8 @@ class BlockIterator(StreamIterator):
         processor = self.stream.processor
         rows_read = self._done["filter", "documents"].num_in
         read = Reader(processor, self.partition, rows_read).windows(self._left)
-        for windows in together(read):
+        is_local = getattr(processor.parts, "is_local", False)
+        for windows in together(read) if is_local else ([window] for window in read):
             texts = windows[0].columns[0]
             if len(windows) > 1:  # in one chunk: what is done for each would be done for few rows
                 chunks = [chunk for window in windows for chunk in window.columns[0].chunks]
@@ -311,16 +312,21 @@ def together(windows: Iterator[Window]) -> Iterator[list[Window]]:
             window, error = None, raised
         size = window.columns[0].nbytes if window else 0
         if waiting and (
-            not window
+            window is None
+            or len(window.rows) > FEW_ROWS
             or num_rows + len(window.rows) > WINDOW_ROWS
             or num_bytes + size > SLICE_BYTES
+            or window.columns[0].type != waiting[0].columns[0].type
         ):
             yield waiting
             waiting, num_rows, num_bytes = [], 0, 0
         if error:
             raise error
-        if not window:
+        if window is None:
             return
+        if len(window.rows) > FEW_ROWS:
+            yield [window]
+            continue
         waiting.append(window)
         num_rows, num_bytes = num_rows + len(window.rows), num_bytes + size
 
