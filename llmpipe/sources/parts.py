@@ -153,7 +153,7 @@ class ParquetParts:
             self._types[columns] = self.schema(columns)
         for table in self._windows(part, first_window, columns):
             own = self._types[columns]
-            yield table if table.schema.types == own.types else table.cast(own)
+            yield table if table.schema.equals(own) else table.cast(own)
 
     def place(self, part: int, row: int) -> tuple[str, int]:
         """The file of a row of a part, and its number there."""
@@ -165,10 +165,9 @@ class ParquetParts:
         if num_rows <= first_window * WINDOW_ROWS:
             return
         if num_rows <= FEW_ROWS and self.is_local:
-            tables = iter([self._read_ahead(part, columns)])
+            yield self._read_ahead(part, columns)
         else:
-            tables = self._rows([part], columns)
-        yield from exact_windows(tables, first_window)
+            yield from exact_windows(self._rows([part], columns), first_window)
 
     def _read_ahead(self, part: int, columns: Sequence[str]) -> pa.Table:
         """A small part; where parts are read in a row, up to 1,000 rows are read with it."""
