@@ -19,7 +19,7 @@ _NAMES = {
     "sources.source": ["open_source"],
     "sources.parts": ["parts_of"],
     "filtering": ["QualityFilter"],
-    "tokenization.tokenizer": ["load_tokenizer"],
+    "tokenization.loading": ["load_tokenizer"],
     "chunking.blocks": ["RollingBuffer", "chunk"],
     "chunking.dataset": ["BlockDataset"],
     "sharding.world": ["World"],

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,21 @@ import pyarrow.compute as pc
 
 from llmpipe.arguments import check_number
 from llmpipe.columns import (
+    arrow_table,
+    can,
+    check_columns,
+    check_split,
     is_dataset,
+    is_dataset_column,
+    is_in_parts,
     is_iterable_dataset,
+    is_source,
+    is_split,
     mask,
     numbers,
-    require_column,
     text_column,
     to_strings,
+    without_views,
 )
 from llmpipe.ledger import Entry, Ledger
 
@@ -247,79 +255,148 @@ class QualityFilter:
             chosen["duplicate"] = Duplicates(max_documents)
         return chosen
 
-    def __call__(self, documents: Any) -> tuple[Any, Ledger]:
-        """Filter a `datasets.Dataset` or an Arrow table; returns the same kind, and the ledger.
+    def __call__(self, documents: Any, split: str = "train") -> tuple[Any, Ledger]:
+        """What is kept of `documents`, of the kind that came in, and the ledger.
+
+        Takes what streams take. A `Dataset` keeps its features, format and split, a frame of pandas
+        its index, as `frame[mask]` does. Of a source this is its `split`, loaded. An
+        `IterableDataset` is read through once for the ledger, and filtered anew whenever the kept
+        one is read: for what has no end there is `stream`. What has Arrow's C stream, but is of
+        none of these libraries, comes back as an Arrow table.
 
         Raises KeyError naming the columns there are, TypeError or ValueError naming the row that is
-        not text.
+        not text, and for what is no table of documents.
         """
+        check_split(documents)
+        if is_in_parts(documents):
+            raise TypeError(
+                "parts are read by streams, which have a filter of their own (filter=...); "
+                "or filter the tables of a Share: quality_filter.stream(share.tables('text'))"
+            )
+        if is_source(documents):
+            documents = documents.load(split)
+        if is_iterable_dataset(documents):
+            return self._filter_iterable(documents)
         if is_dataset(documents):
             return self._filter_dataset(documents)
-        kind = type(documents).__name__
-        if is_iterable_dataset(documents):
-            raise TypeError(
-                f"a {kind} may have no end; iterate over quality_filter.stream(dataset) instead"
-            )
-        if isinstance(documents, dict) and hasattr(documents, "with_format"):
-            raise TypeError(f"filter one split of the {kind}: {list(documents)}")
-        if not isinstance(documents, pa.Table):
-            raise TypeError(
-                f"filter a datasets.Dataset or an Arrow table with a column {self.text_column!r}, "
-                f"not a {kind}"
-            )
-        slices = list(self._filtered([documents], self.rules()))
-        kept = pa.concat_tables([table for table, _ in slices])
-        return kept, sum((ledger for _, ledger in slices), Ledger())
+        if is_dataset_column(documents):
+            documents = documents[:]
+        if hasattr(documents, "__arrow_c_stream__") and not _is_of_a_known_kind(documents):
+            documents = arrow_table(documents)  # at once: a stream can be read once only
+        keep, ledger = self._verdicts(arrow_table(documents, {self.text_column: text_column}))
+        return _chosen(documents, keep), ledger
 
     def _filter_dataset(self, dataset: Any) -> tuple[Any, Ledger]:
         from datasets import Dataset
         from datasets.fingerprint import Hasher
         from datasets.table import InMemoryTable
 
-        table, ledger = self(dataset.with_format("arrow")[:])
+        table = dataset.with_format("arrow")[:]
+        if not table.column_names:  # of no rows
+            return dataset, Ledger(self._entry(np.zeros(0, np.int8), self.rules()))
+        keep, ledger = self._verdicts(table)
+        table = InMemoryTable(_chosen(table, keep))
         # Without a fingerprint of ours `datasets` would hash every byte to make one.
         fingerprint = Hasher.hash([dataset._fingerprint, vars(self)])
         options = {"info": dataset.info.copy(), "split": dataset.split, "fingerprint": fingerprint}
-        return Dataset(InMemoryTable(table), **options).with_format(**dataset.format), ledger
+        return Dataset(table, **options).with_format(**dataset.format), ledger
 
-    def stream(self, tables: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, Ledger]]:
-        """Filter Arrow tables one after the other (an `IterableDataset` is read by 1,000 rows).
+    def _filter_iterable(self, stream: Any) -> tuple[Any, Ledger]:
+        from datasets import IterableDataset
 
-        Yields what was kept of each slice of at most `ROWS_PER_SLICE` rows, and its ledger; they
-        add up. Errors count rows from the first that was given here. `drop_duplicates` remembers
-        the last `REMEMBERED_DOCUMENTS` distinct ones.
+        nothing = Ledger(self._entry(np.zeros(0, np.int8), self.rules()))
+        ledger = sum((ledger for _, ledger in self.stream(stream)), nothing)
+        kept = IterableDataset.from_generator(
+            _kept_rows,
+            gen_kwargs={"quality": self, "stream": stream},
+            features=stream.features,
+            **({} if stream.split is None else {"split": stream.split}),
+        )
+        return kept, ledger
+
+    def stream(self, tables: Iterable[Any]) -> Iterator[tuple[pa.Table, Ledger]]:
+        """Filter tables one after the other (a source or a data set of `datasets` by 1,000 rows).
+
+        Yields what was kept of each slice of at most `ROWS_PER_SLICE` rows, as Arrow, and its
+        ledger; they add up. Errors count rows from the first that was given here. `drop_duplicates`
+        remembers the last `REMEMBERED_DOCUMENTS` distinct ones.
         """
-        if isinstance(tables, pa.Table):
+        check_split(tables)
+        tables = tables.load(streaming=True) if is_source(tables) else tables
+        if isinstance(tables, Mapping) or hasattr(tables, "columns"):  # one table
             tables = [tables]
-        elif is_dataset(tables) or is_iterable_dataset(tables):
+        elif is_split(tables):
             tables = tables.with_format("arrow").iter(batch_size=1000)
-        yield from self._filtered(tables, self.rules(REMEMBERED_DOCUMENTS))
-
-    def _filtered(
-        self, tables: Iterable[pa.Table], rules: dict[str, Rule]
-    ) -> Iterator[tuple[pa.Table, Ledger]]:
-        name, first_row = self.text_column, 0
+        rules, first_row = self.rules(REMEMBERED_DOCUMENTS), 0
         for table in tables:
-            require_column(table, name)
-            # The rules get plain Arrow strings, whatever the column's own type is.
-            column = text_column(table[name], name, first_row)
-            table = table.set_column(table.column_names.index(name), name, column)
-            for start in range(0, max(1, table.num_rows), ROWS_PER_SLICE):
-                kept = table.slice(start, ROWS_PER_SLICE)
-                texts, num_in = kept[name], kept.num_rows
-                try:
-                    verdicts, _ = judge(texts, rules)
-                except pa.ArrowInvalid:
-                    to_strings(texts, name, first_row + start)  # names the row
-                    raise
-                num_out, *dropped = np.bincount(verdicts, minlength=len(rules) + 1).tolist()
-                if num_out < num_in:
-                    kept = kept.filter(mask(verdicts == 0))
-                reasons = dict(zip(rules, dropped, strict=True))
-                yield kept, Ledger(Entry("filter", "documents", num_in, num_out, dropped=reasons))
+            table = table if isinstance(table, pa.Table) else arrow_table(table)
+            for start, verdicts in self._judged(table, rules, first_row):
+                kept = _chosen(table.slice(start, len(verdicts)), verdicts == 0)
+                yield kept, Ledger(self._entry(verdicts, rules))
             first_row += table.num_rows
+
+    def _verdicts(self, table: pa.Table) -> tuple[np.ndarray, Ledger]:
+        """Which rows of a whole table stay, bool (num_rows,), and its ledger."""
+        rules = self.rules()
+        verdicts = np.concatenate([each for _, each in self._judged(table, rules)])
+        return verdicts == 0, Ledger(self._entry(verdicts, rules))
+
+    def _judged(
+        self, table: pa.Table, rules: dict[str, Rule], first_row: int = 0
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Where each slice of a table begins, one at least, and the verdicts on its rows."""
+        name = self.text_column
+        check_columns(table.column_names, [name])
+        for start in range(0, max(1, table.num_rows), ROWS_PER_SLICE):
+            # The rules get plain Arrow strings, whatever the column's own type is.
+            rows = table.column(name).slice(start, ROWS_PER_SLICE)
+            texts = text_column(rows, name, first_row + start)
+            try:
+                yield start, judge(texts, rules)[0]
+            except pa.ArrowInvalid:
+                to_strings(texts, name, first_row + start)  # names the row
+                raise
+
+    @staticmethod
+    def _entry(verdicts: np.ndarray, rules: dict[str, Rule]) -> Entry:
+        num_out, *dropped = np.bincount(verdicts, minlength=len(rules) + 1).tolist()
+        reasons = dict(zip(rules, dropped, strict=True))
+        return Entry("filter", "documents", len(verdicts), num_out, dropped=reasons)
 
     def __repr__(self) -> str:
         """With the rules that are on: states of streams are compared by it."""
         chosen = {name: value for name, value in vars(self).items() if value not in (None, False)}
         return f"QualityFilter({', '.join(f'{name}={value!r}' for name, value in chosen.items())})"
+
+
+def _is_of_a_known_kind(documents: Any) -> bool:
+    is_arrow = isinstance(documents, (pa.Table, pa.RecordBatch, pa.ChunkedArray))
+    return is_arrow or hasattr(documents, "iloc") or can(documents, "gather_every")
+
+
+def _chosen(documents: Any, keep: np.ndarray) -> Any:
+    """The rows of a table, or the values of a column, that are to be kept: of the same kind."""
+    if isinstance(documents, (pa.Table, pa.RecordBatch)):
+        kept = documents if keep.all() else without_views(documents).filter(mask(keep))
+        return kept if kept.schema == documents.schema else kept.cast(documents.schema)
+    if isinstance(documents, (pa.Array, pa.ChunkedArray)):
+        is_view = documents.type == pa.string_view()
+        texts = documents.cast(pa.large_string()) if is_view else documents
+        return texts.filter(mask(keep)).cast(documents.type)
+    if isinstance(documents, Mapping):
+        lengths = {name: len(column) for name, column in documents.items()}
+        if set(lengths.values()) != {len(keep)}:
+            raise ValueError(f"the columns are not of one length: {lengths}")
+        return {name: _chosen(column, keep) for name, column in documents.items()}
+    if isinstance(documents, (list, tuple)):
+        return type(documents)(compress(documents, keep))
+    if hasattr(documents, "iloc"):  # of pandas
+        return documents.iloc[keep]
+    if can(documents, "gather_every"):  # of Polars
+        return documents.filter(keep)
+    return np.asarray(documents)[keep]
+
+
+def _kept_rows(quality: QualityFilter, stream: Any) -> Iterator[dict]:
+    for table, _ in quality.stream(stream):
+        yield from table.to_pylist()

@@ -1,5 +1,6 @@
 """The fast backends: used where they are exact, bounded in memory, and else given up with words."""
 
+import json
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from llmpipe import load_tokenizer
-from llmpipe.tokenization import backends
+from llmpipe.tokenization import backends, unicode
 from llmpipe.tokenization.backends import TransformersBackend, choose_backend
 
 GROWTH = """
@@ -50,6 +51,9 @@ class Wrong(TransformersBackend):
 
     name = "gigatoken"
 
+    def __init__(self, contents, split_special_tokens):
+        super().__init__(json.dumps(contents), split_special_tokens)
+
     def encode(self, texts, add_special_tokens, parallel):
         return super().encode(
             [text.replace("ﬁ", "fi") for text in texts], add_special_tokens, parallel
@@ -57,41 +61,44 @@ class Wrong(TransformersBackend):
 
 
 def contents_of(name):
-    return (load_tokenizer(name).folder / "tokenizer.json").read_text(encoding="utf-8")
+    """The contents of its `tokenizer.json`, and the reference."""
+    text = (load_tokenizer(name).folder / "tokenizer.json").read_text(encoding="utf-8")
+    return json.loads(text), TransformersBackend(text, split_special_tokens=True)
 
 
 def test_a_backend_that_differs_gives_way_with_a_warning(monkeypatch):
-    monkeypatch.setitem(backends.BACKENDS, "gigatoken", Wrong)
-    contents, model = contents_of("distilbert"), "WordPiece"
+    monkeypatch.setitem(backends.FAST, "gigatoken", Wrong)
+    told = contents_of("distilbert")
     monkeypatch.setitem(backends.FAST_FOR_MODEL, "WordPiece", "gigatoken")
     with pytest.warns(RuntimeWarning, match=r"instead of gigatoken: .*ﬁne.* gives"):
-        assert choose_backend(contents, model).name == "transformers"
+        assert choose_backend(*told).name == "transformers"
     with pytest.raises(ValueError, match="not exact"):
-        choose_backend(contents, model, "gigatoken")
+        choose_backend(*told, "gigatoken")
 
 
 def test_a_backend_that_is_not_installed_gives_way_with_a_warning(monkeypatch):
-    contents, model = contents_of("gpt2"), "BPE"
+    told = contents_of("gpt2")
     monkeypatch.setitem(sys.modules, "gigatoken", None)
     with pytest.warns(RuntimeWarning, match="instead of gigatoken: it cannot be loaded"):
-        assert choose_backend(contents, model).name == "transformers"
+        assert choose_backend(*told).name == "transformers"
     with pytest.raises(ImportError):
-        choose_backend(contents, model, "gigatoken")
+        choose_backend(*told, "gigatoken")
 
 
 def test_every_young_letter_is_found_by_its_first_byte():
     """The search in the bytes comes first: a letter it did not know would go to the wrong ids."""
     letters = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c <= 0xDFFF]
     column = pa.array(letters, pa.large_string())
-    young = pc.match_substring_regex(column, backends.YOUNG_LETTERS).to_numpy(zero_copy_only=False)
-    assert young.sum() > 4000
-    for place in np.flatnonzero(young):
-        assert letters[place].encode()[0] in backends.YOUNG_LEAD_BYTES
+    for pattern in (unicode.MARKS, unicode.UNICODE_17):
+        young = pc.match_substring_regex(column, pattern).to_numpy(zero_copy_only=False)
+        assert young.sum() > 200
+        for place in np.flatnonzero(young):
+            assert letters[place].encode()[0] in unicode.LEAD_BYTES
     # In slices too, whose bytes stand somewhere in those of the whole column.
     texts = pa.array(["plain", "", letters[int(np.flatnonzero(young)[0])], "é \u2013 中", "\u0e01"])
     for kind in (pa.string(), pa.large_string()):
         whole = pa.chunked_array([texts.cast(kind), texts.cast(kind)])
         for start in range(10):
             for stop in range(start, 11):
-                held = backends.holds_young_letters(whole.slice(start, stop - start))
+                held = unicode.holds_young(whole.slice(start, stop - start), False)
                 assert held is any(place % 5 == 2 for place in range(start, stop))

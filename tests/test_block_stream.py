@@ -750,8 +750,8 @@ def test_options_out_of_range_are_refused_with_the_range(options, message):
 def test_options_of_another_type_are_refused(options, message):
     with pytest.raises(TypeError, match=message):
         number_stream(dataset_of([1]), **options)
-    with pytest.raises(TypeError, match="not a list"):
-        number_stream(["a text"])
+    with pytest.raises(TypeError, match="a str is no table of documents"):
+        number_stream("a text")
 
 
 def test_rows_that_are_not_text_are_named():

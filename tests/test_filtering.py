@@ -156,14 +156,23 @@ def test_a_dataset_keeps_its_columns_features_and_split():
     assert ledger["filter", "documents"].dropped == {"blank": 1, "too_short": 1}
 
 
-def test_an_iterable_dataset_is_streamed_and_not_taken_for_a_whole():
-    from datasets import Dataset
+def test_an_iterable_dataset_is_filtered_while_it_is_read_and_every_time():
+    from datasets import ClassLabel, Dataset, Features, Value
 
-    stream = Dataset.from_dict({"text": ["", "abcdef"] * 1500}).to_iterable_dataset()
-    with pytest.raises(TypeError, match=r"quality_filter\.stream"):
-        QualityFilter()(stream)
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["a", "b"])})
+    rows = {"text": ["", "abcdef", "abcdef"] * 1000, "label": [0, 1, 0] * 1000}
+    stream = Dataset.from_dict(rows, features=features).to_iterable_dataset(num_shards=3)
+    quality = QualityFilter(min_chars=3, drop_duplicates=True)
+    kept, ledger = quality(stream)
+    assert list(kept) == list(kept) == [{"text": "abcdef", "label": 1}]
+    assert kept.features == features
+    assert ledger["filter", "documents"].dropped == {
+        "blank": 1000,
+        "too_short": 0,
+        "duplicate": 1999,
+    }
     parts = list(QualityFilter(min_chars=3).stream(stream))
-    assert sum(kept.num_rows for kept, _ in parts) == 1500
+    assert sum(kept.num_rows for kept, _ in parts) == 2000
     assert len(parts) == 3
 
 
@@ -202,19 +211,6 @@ def test_broken_utf8_is_named_by_its_row():
     broken = pa.Array.from_buffers(pa.string(), len(rows), rows.buffers())
     with pytest.raises(ValueError, match="row 9000 of column 'text' is not valid text"):
         QualityFilter()(pa.table({"text": broken}))
-
-
-@pytest.mark.parametrize("documents", [["a"], {"text": ["a"]}, "text"])
-def test_what_is_no_table_is_refused(documents):
-    with pytest.raises(TypeError, match="Arrow table with a column 'text', not a"):
-        QualityFilter()(documents)
-
-
-def test_a_dataset_dict_is_told_to_choose_a_split():
-    from datasets import Dataset, DatasetDict
-
-    with pytest.raises(TypeError, match=r"filter one split of the DatasetDict: \['train'\]"):
-        QualityFilter()(DatasetDict(train=Dataset.from_dict({"text": ["a"]})))
 
 
 def test_other_kinds_of_strings_are_filtered_too():

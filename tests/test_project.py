@@ -258,7 +258,8 @@ def test_a_reader_opens_few_files_to_understand_one_thing():
     assert len(opened_by_a_reader_of("launching.launch")) <= 6
     pipeline = ("filtering", "tokenization.tokenizer", "chunking.blocks")
     assert len(opened_by_a_reader_of(*pipeline)) <= 9
-    assert not [m for m in opened_by_a_reader_of("sharding.share") if ".sources" in m]
+    of_sources = [m for m in opened_by_a_reader_of("sharding.share") if ".sources" in m]
+    assert of_sources == ["llmpipe.sources.parts"]
 
 
 LOADED = """

@@ -50,7 +50,7 @@ def test_the_sample_has_the_hubs_number_of_rows_by_default(from_sample):
 
 def test_the_sample_is_imported_only_where_it_is_asked_for():
     code = (
-        "import sys, llmpipe.sources.source, llmpipe.filtering, llmpipe.tokenization.tokenizer;"
+        "import sys, llmpipe.sources.source, llmpipe.filtering, llmpipe.tokenization.loading;"
         "print({'llmpipe.sample', 'datasets', 'huggingface_hub'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

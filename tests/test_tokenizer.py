@@ -16,7 +16,8 @@ from tokenizers import Tokenizer as Reference
 from llmpipe import QualityFilter, chunk, load_tokenizer
 from llmpipe.tokenization import backends
 from llmpipe.tokenization.backends import PROBES
-from llmpipe.tokenization.tokenizer import KNOWN_DIGESTS, SHORT_NAMES, Tokenizer, vocabulary_digest
+from llmpipe.tokenization.loading import KNOWN_DIGESTS, SHORT_NAMES
+from llmpipe.tokenization.tokenizer import Tokenizer, vocabulary_digest
 
 NAMES = ("gpt2", "distilbert")
 SPECIAL_TOKENS = ("<|endoftext|>", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")

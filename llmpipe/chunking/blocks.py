@@ -96,14 +96,7 @@ class RollingBuffer:
         """Before anything changes, so that a refused `finish` loses no id."""
         if pad_id is None:
             raise ValueError("remainder='pad' needs a pad_id: the id to fill the last block with")
-        if isinstance(pad_id, bool) or not isinstance(pad_id, (int, np.integer)):
-            raise TypeError(f"pad_id must be an integer, got {pad_id!r}")
-        limits = np.iinfo(self.remainder.dtype)
-        if not limits.min <= pad_id <= limits.max:
-            raise ValueError(
-                f"pad_id must be in [{limits.min}, {limits.max}], as the ids are "
-                f"{self.remainder.dtype}, got {pad_id}"
-            )
+        check_count("pad_id", pad_id, 0, min(2**32, 1 + np.iinfo(self.remainder.dtype).max))
 
     def blocks(self, portions: Iterable[Any]) -> Iterator[np.ndarray]:
         """Push each portion and yield the blocks one by one; call `finish` afterwards for the rest.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,16 @@ import pyarrow as pa
 from llmpipe.arguments import check_choice, check_count
 from llmpipe.chunking.dataset import BatchRows, collate
 from llmpipe.classification.encoding import Encoder, Rows, batches_in_order, by_length, sizes_of
-from llmpipe.classification.labels import HINT, known_num_labels, label_column, warn_of_one_class
-from llmpipe.columns import WINDOW_ROWS, is_dataset, require_column, whole_text
+from llmpipe.classification.labels import (
+    HINT,
+    known_num_labels,
+    labelled_checks,
+    warn_of_one_class,
+)
+from llmpipe.columns import Check, NoColumnError, mask, numbers
 from llmpipe.ledger import Ledger
-from llmpipe.sharding.world import World, round_robin
+from llmpipe.sharding.world import World
+from llmpipe.sources.parts import parts_of
 from llmpipe.streaming.partition import permutation
 
 GROUP_BATCHES = 50  # sorted by length among themselves: more leave less padding and less chance
@@ -83,8 +88,9 @@ class ClassificationDataset:
     `collate_fn=ClassificationDataset.collate` gives the same batches faster: `input_ids` and
     `attention_mask` of shape (B, T), `labels` of (B,).
 
-    `documents` is a `Dataset` of `datasets`, an Arrow table, or a dict of columns. Of `world_size`
-    ranks each tokenizes its own rows, every `world_size`-th, so that sorted labels come to all.
+    `documents`, `split` and `num_rows` are as in `ClassificationStream`; all of them is read, so an
+    `IterableDataset` must have an end. Of `world_size` ranks each tokenizes its own rows, every
+    `world_size`-th, so that sorted labels come to all.
     `num_labels` is the number of classes: by default that of a `ClassLabel`, or else what the
     highest label needs. `ledger` counts reviews by label, those cut, and ids; what is padded
     depends on the batches, see `llmpipe.classification.labels.batch_ledger`.
@@ -99,6 +105,8 @@ class ClassificationDataset:
         tokenizer: Any,
         max_length: int = 256,
         *,
+        split: str = "train",
+        num_rows: int | None = None,
         text_column: str = "text",
         label_column: str = "label",
         num_labels: int | None = None,
@@ -112,18 +120,22 @@ class ClassificationDataset:
         World(rank, world_size)
         self._encoder, self.padding = Encoder.of(tokenizer, max_length), padding
         num_labels = num_labels or known_num_labels(documents, label_column)
-        texts, labels = _columns(documents, text_column, label_column, num_labels)
-        warn_of_one_class(labels.to_numpy(), "this data set")
-        self.num_labels = num_labels or 1 + int(labels.to_numpy().max(initial=-1))
-        if world_size > 1:
-            own = pa.array(round_robin(len(texts), rank, world_size), pa.int64())
-            texts, labels = texts.take(own), labels.take(own)
-        windows = range(0, len(texts), WINDOW_ROWS)
-        parts = [
-            self._encoder.rows(texts.slice(start, WINDOW_ROWS), labels.slice(start, WINDOW_ROWS))
-            for start in windows
-        ]
-        self._rows = Rows.join(parts or [self._encoder.no_rows])
+        checks = labelled_checks(text_column, label_column, num_labels)
+        encoded, labels, first_row = [self._encoder.no_rows], [np.zeros(0, np.int64)], 0
+        for table in _tables(documents, num_rows, split, checks):
+            texts, own_labels = (
+                check(table[name], name, first_row) for name, check in checks.items()
+            )
+            labels.append(numbers(own_labels))
+            if world_size > 1:
+                own = mask((np.arange(table.num_rows) + first_row) % world_size == rank)
+                texts, own_labels = texts.filter(own), own_labels.filter(own)
+            encoded.append(self._encoder.rows(texts, own_labels))
+            first_row += table.num_rows
+        whole = np.concatenate(labels)
+        warn_of_one_class(whole, "this data set")
+        self.num_labels = num_labels or 1 + int(whole.max(initial=-1))
+        self._rows = Rows.join(encoded)
 
     def __len__(self) -> int:
         return len(self._rows.labels)
@@ -171,24 +183,13 @@ class ClassificationDataset:
         return collate(rows)
 
 
-def _columns(
-    documents: Any, text: str, label: str, num_labels: int | None
-) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Texts and labels, checked. Raises what `ClassificationDataset` does."""
-    is_dict = isinstance(documents, Mapping) and not hasattr(documents, "with_format")
-    if not is_dict and not is_dataset(documents) and not isinstance(documents, pa.Table):
-        raise TypeError(
-            "a ClassificationDataset is made of one split as a Dataset of `datasets`, an Arrow "
-            f"table or a dict of columns, not a {type(documents).__name__}; for what is streamed "
-            "take a ClassificationStream"
-        )
-    names = SimpleNamespace(column_names=list(documents)) if is_dict else documents
-    for column in (text, label):
-        require_column(names, column, HINT)
-    if is_dataset(documents):
-        documents = documents.select_columns([text, label]).with_format("arrow")[:]
-    texts = whole_text(documents[text], text, 0)
-    labels = label_column(documents[label], label, 0, num_labels)
-    if len(texts) != len(labels):
-        raise ValueError(f"{len(texts):,} texts, but {len(labels):,} labels")
-    return texts, labels
+def _tables(
+    documents: Any, num_rows: int | None, split: str, checks: Mapping[str, Check]
+) -> Iterator[pa.Table]:
+    """All rows of texts and labels, in windows. Raises what `ClassificationDataset` does."""
+    try:
+        parts = parts_of(documents, num_rows, split, checks)
+        for part in range(len(parts.weights)):
+            yield from parts.windows(part, 0, *checks)
+    except NoColumnError as error:
+        raise KeyError(f"{error.args[0]}{HINT}") from None

@@ -19,30 +19,42 @@ from llmpipe.ledger import Ledger
 
 
 def truncated(
-    ids: np.ndarray, offsets: np.ndarray, max_length: int, num_last: int
+    ids: np.ndarray, offsets: np.ndarray, max_length: int, around: tuple[int, int], side: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of at most `max_length` ids, and their offsets; the last `num_last` of a row stay last.
+    """Rows of at most `max_length` ids, and their offsets, cut at the right or left `side`.
 
-    `[SEP]` is such a last id: what is cut off are the ids before it.
+    The special tokens `around` a row, so many before and behind it, stay: what is cut off on the
+    right are the ids before `[SEP]`.
 
-    >>> ids, offsets = truncated(np.array([1, 5, 6, 7, 2, 1, 2]), np.array([0, 5, 7]), 3, 1)
-    >>> ids.tolist(), offsets.tolist()
-    ([1, 5, 2, 1, 2], [0, 3, 5])
+    >>> ids, offsets = np.array([1, 5, 6, 7, 2, 1, 2]), np.array([0, 5, 7])
+    >>> truncated(ids, offsets, 3, (1, 1), "right")[0].tolist()
+    [1, 5, 2, 1, 2]
+    >>> truncated(ids, offsets, 3, (1, 1), "left")[0].tolist()
+    [1, 7, 2, 1, 2]
     """
     full = np.diff(offsets)
     lengths = np.minimum(full, max_length)
     if len(ids) == lengths.sum():
         return ids, offsets
     ends = np.cumsum(lengths)
-    cut = np.flatnonzero(full > max_length)
-    taken = ids[np.arange(ends[-1]) + np.repeat(offsets[:-1] - (ends - lengths), lengths)]
-    for place in range(1, num_last + 1):
+    starts, cut = ends - lengths, np.flatnonzero(full > max_length)
+    first = offsets[:-1] if side == "right" else offsets[1:] - lengths
+    taken = ids[np.arange(ends[-1]) + np.repeat(first - starts, lengths)]
+    num_first, num_last = around
+    for place in range(num_first if side == "left" else 0):
+        taken[starts[cut] + place] = ids[offsets[:-1][cut] + place]
+    for place in range(1, 1 + (num_last if side == "right" else 0)):
         taken[ends[cut] - place] = ids[offsets[1:][cut] - place]
     return taken, np.concatenate((np.zeros(1, np.int64), ends))
 
 
 def padded(
-    ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray, widths: np.ndarray, pad_id: int
+    ids: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    widths: np.ndarray,
+    pad_id: int,
+    side: str = "right",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows one after the other, row r on `widths[r]` places: ids, and a mask that is 0 on padding.
 
@@ -56,8 +68,10 @@ def padded(
     """
     widths = np.asarray(widths, np.int64)
     # Each row's run of ids and its run of padding, in turn.
-    runs = np.column_stack((lengths, widths - lengths)).ravel()
-    is_id = np.repeat(np.tile([True, False], len(widths)), runs)
+    runs, are_ids = [lengths, widths - lengths], [True, False]
+    if side == "left":
+        runs, are_ids = runs[::-1], are_ids[::-1]
+    is_id = np.repeat(np.tile(are_ids, len(widths)), np.column_stack(runs).ravel())
     rows = np.full(len(is_id), pad_id, np.int64)
     rows[is_id] = _together(ids, starts, lengths)
     return rows, is_id.astype(np.int64)
@@ -160,15 +174,13 @@ class Rows(NamedTuple):
 class Encoder:
     """How one review becomes ids: a tokenizer, the special tokens it puts around, a length.
 
-    `num_special` of special ids come with every review, `num_last` of them behind it.
+    Special ids come with every review, so many before and behind it (`around`).
     """
 
     tokenizer: Any
     max_length: int
-    num_special: int
-    num_last: int
+    around: tuple[int, int]
     dtype: type
-    pad_id: int
 
     @classmethod
     def of(cls, tokenizer: Any, max_length: int) -> Encoder:
@@ -176,7 +188,11 @@ class Encoder:
 
         Which ids the tokenizer puts around a text is seen on a probe.
         """
+        from llmpipe import load_tokenizer
+
+        tokenizer = load_tokenizer(tokenizer)
         check_count("max_length", max_length, 1)
+        check_count("pad_id", tokenizer.pad_id, 0, tokenizer.vocab_size)
         whole = tokenizer.encode(["a"]).ids.tolist()
         text = tokenizer.encode(["a"], add_special_tokens=False).ids.tolist()
         num_special = len(whole) - len(text)
@@ -196,7 +212,7 @@ class Encoder:
                 f"{num_special} places, and a review needs one for its text"
             )
         dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-        return cls(tokenizer, max_length, num_special, num_special - first, dtype, tokenizer.pad_id)
+        return cls(tokenizer, max_length, (first, num_special - first), dtype)
 
     def rows(self, texts: pa.ChunkedArray, labels: pa.ChunkedArray) -> Rows:
         """The rows of one window of checked columns."""
@@ -204,7 +220,8 @@ class Encoder:
         for start, stop in slices(texts, SLICE_BYTES):
             ids, offsets = self.tokenizer.encode(texts.slice(start, stop - start))
             full = np.diff(offsets)
-            ids, offsets = truncated(ids, offsets, self.max_length, self.num_last)
+            side = self.tokenizer.truncation_side
+            ids, offsets = truncated(ids, offsets, self.max_length, self.around, side)
             starts, lengths = offsets[:-1], np.diff(offsets)
             own = numbers(labels.slice(start, stop - start))
             parts.append(Rows(ids.astype(self.dtype), starts, lengths, full, own))
@@ -216,8 +233,10 @@ class Encoder:
 
     def ledger(self, rows: Rows, padding: int | None = None) -> Ledger:
         """What became of these rows; see `label_ledger`."""
-        return label_ledger(rows.labels, rows.full, rows.lengths, self.num_special, padding)
+        return label_ledger(rows.labels, rows.full, rows.lengths, sum(self.around), padding)
 
     def padded(self, rows: Rows, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and mask of the rows, one after the other, each on so many places."""
-        return padded(rows.ids, rows.starts, rows.lengths, widths, self.pad_id)
+        tokenizer = self.tokenizer
+        columns = (rows.ids, rows.starts, rows.lengths)
+        return padded(*columns, widths, tokenizer.pad_id, tokenizer.padding_side)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmpipe.columns import numbers
+from llmpipe.columns import Check, decoded, is_split, numbers, whole_text
 from llmpipe.ledger import Entry, Ledger
 
 # Where nobody said how many classes there are: of a column of other numbers this asks.
@@ -36,7 +37,7 @@ def label_column(
     if not isinstance(labels, pa.ChunkedArray):
         labels = pa.chunked_array([labels])
     if pa.types.is_dictionary(labels.type):
-        labels = labels.cast(labels.type.value_type)
+        labels = decoded(labels)
     if labels.null_count:
         row = first_row + pc.index(labels.is_null(), True).as_py()
         raise ValueError(
@@ -44,8 +45,8 @@ def label_column(
             f"example dataset.filter(lambda row: row[{name!r}] is not None)"
         )
     if not (pa.types.is_integer(labels.type) or pa.types.is_boolean(labels.type)):
-        if not len(labels) and pa.types.is_null(labels.type):
-            return labels.cast(pa.int64())
+        if not len(labels):
+            return pa.chunked_array([], pa.int64())
         raise TypeError(
             f"column {name!r} holds {labels.type}, not labels (integers from 0 on); make it one, "
             f"for example with dataset.class_encode_column({name!r})"
@@ -56,6 +57,11 @@ def label_column(
         label, row = labels[int(wrong[0])].as_py(), first_row + int(wrong[0])
         raise ValueError(_out_of_range(label, name, row, num_labels))
     return labels.cast(pa.int64())
+
+
+def labelled_checks(text: str, label: str, num_labels: int | None) -> dict[str, Check]:
+    """What a column of texts and one of labels must pass, by their names."""
+    return {text: whole_text, label: partial(label_column, num_labels=num_labels)}
 
 
 def _from_rows(rows: list, name: str, first_row: int, num_labels: int | None) -> pa.Array:
@@ -87,7 +93,8 @@ def _out_of_range(label: int, name: str, row: int, num_labels: int | None) -> st
 
 def known_num_labels(documents: Any, column: str) -> int | None:
     """The number of classes, where a data set of `datasets` says it for this column."""
-    feature = (getattr(documents, "features", None) or {}).get(column)
+    features = documents.features if is_split(documents) else None
+    feature = (features or {}).get(column)
     return getattr(feature, "num_classes", None)
 
 

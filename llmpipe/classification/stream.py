@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,11 +25,16 @@ from llmpipe.classification.encoding import (
     widths_of,
 )
 from llmpipe.classification.interleave import Turns, interleaved
-from llmpipe.classification.labels import HINT, known_num_labels, label_column, warn_of_one_class
-from llmpipe.columns import WINDOW_ROWS, require_column, whole_text
+from llmpipe.classification.labels import (
+    HINT,
+    known_num_labels,
+    labelled_checks,
+    warn_of_one_class,
+)
+from llmpipe.columns import WINDOW_ROWS
 from llmpipe.ledger import Ledger
 from llmpipe.streaming.partition import PER_PART, Partition, Span
-from llmpipe.streaming.processor import Check, Processor
+from llmpipe.streaming.processor import Processor
 from llmpipe.streaming.reader import Reader
 from llmpipe.streaming.resumable import Made, ResumableStream, StreamIterator
 from llmpipe.streaming.state import OpenGroup, Place
@@ -102,14 +106,11 @@ class ClassificationStream(ResumableStream):
         if padding == "buckets" and batch_size is None:
             raise ValueError("padding='buckets' sorts rows into batches: give a batch_size")
         self.padding, self.encoder = padding, Encoder.of(tokenizer, max_length)
-        if hasattr(documents, "column_names"):
-            for column in (text_column, label_column):
-                require_column(documents, column, HINT)
         num_labels = num_labels or known_num_labels(documents, label_column)
         processor = Processor.of(
             documents,
-            tokenizer,
-            _checks(text_column, label_column, num_labels),
+            self.encoder.tokenizer,
+            labelled_checks(text_column, label_column, num_labels),
             split=split,
             num_rows=num_rows,
             hint=HINT,
@@ -132,10 +133,6 @@ class ClassificationStream(ResumableStream):
         read, *others = place.done.check()
         labels = sorted(read.added.items(), key=lambda item: int(item[0].split()[1]))
         return Ledger(replace(read, added=dict(labels)), *others)
-
-
-def _checks(text: str, label: str, num_labels: int | None) -> dict[str, Check]:
-    return {text: whole_text, label: partial(label_column, num_labels=num_labels)}
 
 
 class Group(NamedTuple):

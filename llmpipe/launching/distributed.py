@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from llmpipe.arguments import check_choice
+from llmpipe.arguments import check_choice, check_count
 from llmpipe.sharding.world import World
 
 UNEVEN = ("continue", "shortest", "pad")
@@ -71,6 +71,7 @@ def padding_batch(batch_size: int, block_size: int, pad_id: int) -> dict:
 
     from llmpipe.chunking.dataset import IGNORED
 
+    check_count("pad_id", pad_id, 0, 2**32)
     shape = (batch_size, block_size)
     return {
         "input_ids": torch.full(shape, pad_id),

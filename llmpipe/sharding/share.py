@@ -13,14 +13,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from llmpipe.arguments import check_choice
-from llmpipe.columns import WINDOW_ROWS, Parts, array, exact_windows
+from llmpipe.columns import WINDOW_ROWS, Parts, exact_windows, mask
 from llmpipe.sharding.world import World, contiguous, round_robin
+from llmpipe.sources.parts import parts_of
 
 STRATEGIES = ("rows", "batches", "parts", "contiguous")
 
@@ -35,11 +36,12 @@ class Run(NamedTuple):
 
 
 class Share:
-    """What one rank reads of `parts`, in parts itself: give it to a stream in place of a source.
+    """What one rank reads of `documents`, in parts: give it to a stream in place of a source.
 
-    >>> from datasets import Dataset
-    >>> from llmpipe.sources.parts import parts_of
-    >>> numbers = parts_of(Dataset.from_dict({"n": list(range(2500))}))
+    `documents` are parts, as `source.parts(split)` gives them, or whatever a stream takes: of a
+    source this is its split "train".
+
+    >>> numbers = {"n": list(range(2500))}
     >>> for strategy in STRATEGIES:
     ...     share = Share(numbers, World(rank=1, world_size=2), strategy)
     ...     rows = [n for table in share.tables("n") for n in table["n"].to_pylist()]
@@ -58,11 +60,12 @@ class Share:
     A stream's state belongs to its share: it cannot be redistributed to another number of ranks,
     but for the share of `World()`, which is all there is: that the stream itself may divide.
 
-    Raises ValueError for an unknown strategy.
+    Raises ValueError for an unknown strategy, and what `llmpipe.sources.parts.parts_of` does.
     """
 
-    def __init__(self, parts: Parts, world: World, strategy: str = "parts") -> None:
+    def __init__(self, documents: Any, world: World, strategy: str = "parts") -> None:
         check_choice("strategy", strategy, STRATEGIES)
+        parts = parts_of(documents)
         self.parts, self.world, self.strategy = parts, world, strategy
         self.counted, self.is_local = parts.counted, getattr(parts, "is_local", False)
         # Where its rows lie is known but for two cases: there it counts, and reads on from row 0.
@@ -122,7 +125,7 @@ class Share:
         )
         for number, table in enumerate(exact_windows(everything)):
             if self.strategy == "rows":
-                yield table.take(array(np.arange((rank - first_row) % size, table.num_rows, size)))
+                yield _every(table, (rank - first_row) % size, table.num_rows, size)
             elif number % size == rank:
                 yield table
             first_row += table.num_rows
@@ -133,11 +136,7 @@ class Share:
         for table in self._read(run.part, window, columns):
             start = run.start - row if run.start > row else (run.start - row) % run.step
             stop = table.num_rows if run.stop is None else min(table.num_rows, run.stop - row)
-            yield (
-                table.slice(start, stop - start)
-                if run.step == 1
-                else table.take(array(np.arange(start, stop, run.step)))
-            )
+            yield _every(table, start, stop, run.step)
             row += table.num_rows
             if row == run.stop or stop < table.num_rows:
                 return
@@ -147,6 +146,15 @@ class Share:
             self.rows_read += table.num_rows
             self.bytes_read += table.nbytes
             yield table
+
+
+def _every(table: pa.Table, start: int, stop: int, step: int) -> pa.Table:
+    """Its rows from `start` up to `stop`, every `step`-th."""
+    if step == 1:
+        return table.slice(start, stop - start)
+    chosen = np.zeros(table.num_rows, bool)
+    chosen[start:stop:step] = True
+    return table.filter(mask(chosen))  # chunk by chunk: `take` would join them, up to 2 GB
 
 
 def _runs(parts: Parts, world: World, strategy: str) -> list[Run]:

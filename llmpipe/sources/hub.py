@@ -48,8 +48,9 @@ class Place:
     built_in: bool = False
 
 
-def locate(repo_id: str, kind: str, patterns: Sequence[str]) -> Place:
-    """Find `repo_id` (kind "model" or "dataset"), with files matching each of `patterns`.
+def locate(repo_id: str, kind: str, patterns: Sequence[str], optional: Sequence[str] = ()) -> Place:
+    """Find `repo_id` (kind "model" or "dataset"), with files matching each of `patterns`, and
+    those of `optional` that there are.
 
     Without patterns the files are not known here, and the cache cannot be seen to be complete: then
     it is left to `datasets`, which reads its own when HF_HUB_OFFLINE is set.
@@ -75,14 +76,14 @@ def locate(repo_id: str, kind: str, patterns: Sequence[str]) -> Place:
                 f"{', '.join(SAMPLE_STANDS_FOR)}; set LLMPIPE_SOURCE=auto or hub"
             )
         return Place("sample", SAMPLE_STANDS_FOR[repo_id], built_in=True)
-    cached = _in_cache(repo_id, kind, patterns) if patterns else None
+    cached = _in_cache(repo_id, kind, patterns, optional) if patterns else None
     if cached:
         return Place("hub cache", cached)
     silence, is_sample = ask_hub(repo_id, kind)
     if silence and not patterns and _is_offline():
         return Place("hub cache", None)
     if silence is None:
-        folder = fetch(repo_id, kind, patterns) if kind == "model" else None
+        folder = fetch(repo_id, kind, patterns, optional) if kind == "model" else None
         return Place("sample" if is_sample else "hub", folder)
     if mode == "auto" and has_stand_in:
         print(f"llmpipe: {silence}; THE BUILT-IN SAMPLE STANDS IN FOR {repo_id}", file=sys.stderr)
@@ -135,11 +136,14 @@ def _in_mirror(repo_id: str, patterns: Sequence[str], required: bool) -> Place |
     return None
 
 
-def _in_cache(repo_id: str, kind: str, patterns: Sequence[str]) -> Path | None:
+def _in_cache(
+    repo_id: str, kind: str, patterns: Sequence[str], optional: Sequence[str]
+) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted = {"repo_type": kind, "allow_patterns": list(patterns), "local_files_only": True}
+    wanted = {"repo_type": kind, "local_files_only": True}
+    wanted["allow_patterns"] = [*patterns, *optional]
     try:
         folder = Path(snapshot_download(repo_id, **wanted))
         if holds_sample(folder):  # from a classroom's hub: not what was asked for
@@ -214,8 +218,9 @@ def _refusal(repo_id: str, kind: str, status: int) -> str:
     )
 
 
-def fetch(repo_id: str, kind: str, patterns: Sequence[str]) -> Path:
-    """Download the files of `patterns` into the hub's cache, check their digests, give the folder.
+def fetch(repo_id: str, kind: str, patterns: Sequence[str], optional: Sequence[str] = ()) -> Path:
+    """Download files into the hub's cache, check their digests, and give the folder: those of
+    `patterns`, and of `optional` what there is.
 
     Raises FileNotFoundError if the repository has no such file, ConnectionError if a download fails
     or arrives damaged; a damaged file does not stay in the cache.
@@ -223,7 +228,8 @@ def fetch(repo_id: str, kind: str, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError
 
-    wanted = {"repo_type": kind, "allow_patterns": [*patterns, "README.md"], "etag_timeout": 5}
+    wanted = {"repo_type": kind, "etag_timeout": 5}
+    wanted["allow_patterns"] = [*patterns, *optional, "README.md"]
     try:
         with quiet():
             folder = Path(snapshot_download(repo_id, **wanted))
@@ -235,7 +241,8 @@ def fetch(repo_id: str, kind: str, patterns: Sequence[str]) -> Path:
         files = files_matching(folder, pattern)
         if not files:
             raise FileNotFoundError(f"{kind} {repo_id} has no file {pattern} on the hub")
-        for file in files:
+    for pattern in (*patterns, *optional):
+        for file in files_matching(folder, pattern):
             _check_digest(file)
     return folder
 

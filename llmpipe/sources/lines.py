@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from llmpipe.columns import WINDOW_ROWS, array, exact_windows, text_column
+from llmpipe.columns import WINDOW_ROWS, array, check_columns, exact_windows, text_column
 from llmpipe.sources.files import format_of
 from llmpipe.sources.formats import NOT_UTF8, TEXT, TextReader
 from llmpipe.sources.guards import DOCUMENT_BYTES, Watched
-from llmpipe.sources.parts import check_columns, unified
+from llmpipe.sources.parts import unified
 
 BEGINNING_BYTES = 4096  # of a file: by them another is known
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,10 +22,17 @@ import pyarrow.parquet as pq
 from llmpipe.columns import (
     FEW_ROWS,
     WINDOW_ROWS,
+    Check,
     Parts,
+    arrow_table,
+    check_columns,
+    check_split,
     exact_windows,
     is_dataset,
-    is_iterable_dataset,
+    is_in_parts,
+    is_source,
+    is_split,
+    without_views,
 )
 from llmpipe.sources.guards import (
     DOCUMENT_BYTES,
@@ -42,31 +49,41 @@ ENDS_ROWS = 10  # of a Dataset, at both ends: by them another is known
 PLAIN_STREAMS = {"ExamplesIterable", "ArrowExamplesIterable", "RebatchedArrowExamplesIterable"}
 
 
-class NoColumnError(KeyError):
-    """The source is well, but has no such column; a KeyError of the source's own is none."""
+def parts_of(
+    documents: Any,
+    num_rows: int | None = None,
+    split: str = "train",
+    checks: Mapping[str, Check] | None = None,
+) -> Parts:
+    """The parts of whatever documents come in: the one way to them for streams, shares and sets.
 
+    `documents` is a source, of which this is `split`; one split as a `Dataset` or
+    `IterableDataset` of `datasets`; or a table that is at hand, see `arrow_table`: of pandas,
+    Polars or Arrow, a dict of columns, a list of strings. What is in parts already, such as one
+    rank's `Share`, is taken as it is. `checks` are of the columns that will be read, if that is
+    known; of the first of them a list is taken to be.
 
-def parts_of(dataset: Any, num_rows: int | None = None, split: str = "train") -> Parts:
-    """The parts of a split of a source, or of a user's own `Dataset` or `IterableDataset`.
+    >>> parts_of(["a", "b", "c"], num_rows=2).weights
+    [2]
 
-    What is in parts already, such as one rank's `Share`, is taken as it is. Raises TypeError for
-    anything else, ValueError for `num_rows` of parts.
+    Raises NoColumnError, TypeError or ValueError as `arrow_table` and `check_split` do, ValueError
+    for `num_rows` of parts.
     """
-    if hasattr(dataset, "origin"):
-        return dataset.parts(split, num_rows)
-    if hasattr(dataset, "windows"):
+    check_split(documents)
+    if is_source(documents):
+        return documents.parts(split, num_rows)
+    if is_in_parts(documents):
         if num_rows is not None:
             raise ValueError("num_rows is for what is not yet in parts: give it to source.parts")
-        return dataset
-    if is_dataset(dataset):
-        return DatasetParts(dataset, num_rows)
-    if not is_iterable_dataset(dataset):
-        raise TypeError(
-            "a stream reads a source (open_source), or one split as a Dataset or IterableDataset "
-            f"of `datasets`, not a {type(dataset).__name__}"
-        )
-    dataset = dataset if num_rows is None else dataset.take(num_rows)
-    return StreamParts(dataset, f"an IterableDataset, split {dataset.split}")
+        return documents
+    if not is_split(documents):
+        return TableParts(arrow_table(documents, checks), num_rows)
+    if documents.column_names:  # None where it is not known, and [] of an empty one
+        check_columns(documents.column_names, checks or ())
+    if is_dataset(documents):
+        return TableParts(documents, num_rows)
+    stream = documents if num_rows is None else documents.take(num_rows)
+    return StreamParts(stream, f"an IterableDataset, split {documents.split}")
 
 
 class ParquetParts:
@@ -320,28 +337,38 @@ class SampleParts:
         yield from exact_windows([table.select(columns)], first_window)
 
 
-class DatasetParts:
-    """A `Dataset` of `datasets`, a window a part: any row of it is at hand."""
+class TableParts:
+    """A `Dataset` of `datasets` or an Arrow table, a window a part: any row of it is at hand."""
 
     counted = True
 
-    def __init__(self, dataset: Any, num_rows: int | None = None) -> None:
-        self._dataset = dataset.with_format("arrow")
-        self._num_rows = min(len(dataset), len(dataset) if num_rows is None else num_rows)
+    def __init__(self, table: Any, num_rows: int | None = None) -> None:
+        self._table = table.with_format("arrow") if is_dataset(table) else table
+        self._num_rows = min(len(table), len(table) if num_rows is None else num_rows)
         starts = range(0, self._num_rows, WINDOW_ROWS)
         self.weights = [min(WINDOW_ROWS, self._num_rows - start) for start in starts]
-        ends = [self._dataset[:ENDS_ROWS], self._dataset[max(0, len(dataset) - ENDS_ROWS) :]]
-        digest = hashlib.sha256(repr([table.to_pydict() for table in ends]).encode()).hexdigest()
-        self.identity = f"a Dataset of {len(dataset)} rows, digest {digest[:12]}"
+        ends = [self._rows(0, ENDS_ROWS), self._rows(max(0, len(table) - ENDS_ROWS), len(table))]
+        try:
+            rows = repr([table.to_pydict() for table in ends])
+        except UnicodeDecodeError:
+            rows = "broken text"  # whoever reads it is told the row
+        digest = hashlib.sha256(rows.encode()).hexdigest()
+        kind = "Dataset" if is_dataset(table) else "table"
+        self.identity = f"a {kind} of {len(table)} rows, digest {digest[:12]}"
 
     def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
-        check_columns(self._dataset.column_names, columns)
+        check_columns(self._table.column_names, columns)
         start = part * WINDOW_ROWS
-        table = self._dataset[start : min(start + WINDOW_ROWS, self._num_rows)]
-        yield from exact_windows([table.select(columns)], first_window)
+        table = self._rows(start, min(start + WINDOW_ROWS, self._num_rows)).select(columns)
+        yield from exact_windows([table], first_window)
+
+    def _rows(self, start: int, stop: int) -> pa.Table:
+        if is_dataset(self._table):
+            return without_views(self._table[start:stop])
+        return without_views(self._table.slice(start, stop - start))
 
     def place(self, part: int, row: int) -> tuple[str, int]:
-        return "the Dataset", part * WINDOW_ROWS + row
+        return self.identity.split(" of ")[0], part * WINDOW_ROWS + row
 
 
 class StreamParts:
@@ -378,11 +405,3 @@ def _is_only_opened(stream: Any) -> bool:
     would come out otherwise for each shard.
     """
     return set(re.findall(r"'type': '(\w+)'", str(stream.state_dict()))) <= PLAIN_STREAMS
-
-
-def check_columns(names: Sequence[str], columns: Sequence[str], file: Path | str = "") -> None:
-    """Raise NoColumnError naming the columns there are, unless these are all among them."""
-    for column in columns:
-        if column not in names:
-            where = f" in {file}" if file else ""
-            raise NoColumnError(f"no column {column!r}; there are {list(names)}{where}")

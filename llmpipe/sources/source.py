@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from llmpipe.arguments import check_count
+from llmpipe.arguments import check_choice, check_count
+from llmpipe.sources.articles import ArticleParts, article_dataset, article_stream
 from llmpipe.sources.files import FORMATS, find_files, format_of, is_data
 from llmpipe.sources.guards import DOCUMENT_BYTES
 from llmpipe.sources.hub import fetch, files_matching, locate
@@ -45,6 +46,7 @@ def open_source(
     name: str | Path | Sequence[str | Path],
     config: str | None = None,
     *,
+    documents: str = "rows",
     encoding: str | None = None,
     max_document_bytes: int = DOCUMENT_BYTES,
 ) -> Source:
@@ -59,15 +61,18 @@ def open_source(
     Text is UTF-8, or in the `encoding` of a Python codec, such as "latin-1" or "utf-16". A document
     of more than `max_document_bytes` (256 MiB) is an error before it fills the memory.
 
+    WikiText's rows are the lines of its articles. `documents="articles"` gives these whole: each
+    begins with a heading of level one between blank rows, and is all rows up to the next. What has
+    no such headings cannot be loaded so.
+
     >>> open_source("python-docs").load("train").column_names
     ['text']
 
     Raises ValueError or FileNotFoundError naming what is unknown or missing and what there is.
     """
-    if not isinstance(name, (str, Path, Sequence)) or not name:
-        raise TypeError(f"name a source, a path or a list of paths, got {name!r}")
+    check_choice("documents", documents, ("rows", "articles"))
     check_count("max_document_bytes", max_document_bytes, 1)
-    source = _open(name, config)
+    source = replace(_open(name, config), max_document_bytes=max_document_bytes)
     if encoding is not None:
         codecs.lookup(encoding)  # LookupError: unknown encoding
         is_text = isinstance(source, FilesSource) and all(
@@ -76,10 +81,12 @@ def open_source(
         if not is_text:
             raise ValueError(f"encoding is for files of text; {source} says its own")
         source = replace(source, encoding=encoding)
-    return replace(source, max_document_bytes=max_document_bytes)
+    return source if documents == "rows" else ArticleSource(source.name, source.origin, source)
 
 
 def _open(name: str | Path | Sequence[str | Path], config: str | None) -> Source:
+    if not isinstance(name, (str, Path, Sequence)) or not name:
+        raise TypeError(f"name a source, a path or a list of paths, got {name!r}")
     if isinstance(name, str) and name in CORPORA:
         return _open_corpus(name, config)
     if name == "python-docs":
@@ -180,6 +187,31 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.name} from {self.origin}"
+
+
+@dataclass(frozen=True)
+class ArticleSource(Source):
+    """The whole articles of another source, whose `rows` are their lines; `num_rows` counts them.
+
+    The sample has as many as there are in its rows, and makes no more.
+    """
+
+    rows: Source = field(repr=False)
+
+    @property
+    def splits(self) -> list[str]:
+        return self.rows.splits
+
+    def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
+        if streaming:
+            return article_stream(self._parts(split, num_rows), split)
+        return article_dataset(self.rows.load(split), num_rows, str(self.rows))
+
+    def _parts(self, split: str, num_rows: int | None) -> Parts:
+        return ArticleParts(self.rows.parts(split), num_rows, str(self.rows))
+
+    def __str__(self) -> str:
+        return f"articles of {self.rows}"
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,14 @@ class BlockStream(ResumableStream):
     maybe smaller, for `DataLoader(stream, batch_size=None)`: the same blocks, faster. Labels are
     the ids: a causal language model of `transformers` shifts them itself.
 
-    `documents` is what `open_source` gives, or a `Dataset` or `IterableDataset` of `datasets`;
-    `num_rows` takes that many from its beginning, however it is divided. `separator` is an id put
-    after every document, as `tokenizer.eos_token_id`. `remainder` says what becomes of the last ids
-    of each consumer: "drop", or "pad" them to a block, in which case all items carry an
-    `attention_mask` too, 0 on padding, where labels are -100. `shuffle` permutes parts of the
-    source, and rows within windows of 1,000, anew in every epoch: by `seed` and `set_epoch` alone.
+    `documents` is what `open_source` gives, one split as a `Dataset` or `IterableDataset` of
+    `datasets`, a table of pandas, Polars or Arrow, a dict of columns, a list of strings, or a
+    `Share` of any of them; `num_rows` takes that many from its beginning, however it is divided.
+    `separator` is an id put after every document, as `tokenizer.eos_token_id`. `remainder` says
+    what becomes of the last ids of each consumer: "drop", or "pad" them to a block, in which case
+    all items carry an `attention_mask` too, 0 on padding, where labels are -100. `shuffle` permutes
+    parts of the source, and rows within windows of 1,000, anew in every epoch: by `seed` and
+    `set_epoch` alone.
 
     Every document goes to one worker of one rank, so in several processes only one may shard.
     Either leave `world_size` at 1 and let `Trainer` or `accelerator.prepare` do it: each block goes
@@ -98,6 +100,8 @@ class BlockStream(ResumableStream):
             separator=separator,
             block_size=self.block_size,
         )
+        if remainder == "pad":
+            check_count("pad_id", processor.tokenizer.pad_id, 0, processor.tokenizer.vocab_size)
         place = {"shuffle": shuffle, "seed": seed, "rank": rank, "world_size": world_size}
         super().__init__(processor, batch_size=batch_size, **place)
 

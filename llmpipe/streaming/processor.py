@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from llmpipe.arguments import check_count
-from llmpipe.columns import Parts
+from llmpipe.columns import Check, NoColumnError, Parts, is_source
 from llmpipe.filtering import QualityFilter, Rule
 from llmpipe.sources.parts import parts_of
-
-Check = Callable[[Any, str, int], pa.ChunkedArray]  # of a column, its name, its first row's number
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,30 @@ class Processor:
     ) -> Processor:
         """The processor of these options of a stream; `settings` go into its fingerprint too.
 
-        Raises TypeError or ValueError naming the option that is out of range, and what opening the
-        documents raises.
+        `tokenizer` is what `load_tokenizer` gives, or takes. Raises TypeError or ValueError
+        naming the option that is out of range, and what opening the documents raises.
         """
+        from llmpipe import load_tokenizer
+
+        tokenizer = load_tokenizer(tokenizer)
         if num_rows is not None:
             check_count("num_rows", num_rows)
         if separator is not None:
             check_count("separator", separator, 0, tokenizer.vocab_size)
-        parts, is_source = parts_of(documents, num_rows, split), hasattr(documents, "origin")
+            if tokenizer.encode(["a"]).ids[-1:].tolist() == [separator]:
+                warnings.warn(
+                    f"{tokenizer.name} puts the id {separator} behind every text already: with "
+                    f"separator={separator} it stands there twice; leave the separator out",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+        try:
+            parts = parts_of(documents, num_rows, split, checks)
+        except NoColumnError as error:
+            raise KeyError(f"{error.args[0]}{hint}") from None
+        kind = type(documents).__name__
         fingerprint = {
-            "source": f"{documents}, {split}" if is_source else type(documents).__name__,
+            "source": f"{documents}, {split}" if is_source(documents) else kind,
             "data": f"{len(parts.weights)} parts, {parts.identity}",
             "num_rows": num_rows,
             "columns": list(checks),

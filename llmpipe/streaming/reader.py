@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from llmpipe.columns import WINDOW_ROWS, array
-from llmpipe.sources.parts import NoColumnError
+from llmpipe.columns import WINDOW_ROWS, NoColumnError, array
 from llmpipe.streaming.partition import PER_PART, Partition, Span
 from llmpipe.streaming.processor import Processor
 

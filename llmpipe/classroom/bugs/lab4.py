@@ -11,7 +11,8 @@ import numpy as np
 from llmpipe.classroom.bugs.bug import Bug
 from llmpipe.classroom.tiny_classifier import new_model
 from llmpipe.sharding.world import contiguous, round_robin
-from llmpipe.tokenization.tokenizer import Tokenizer, load_tokenizer
+from llmpipe.tokenization.loading import load_tokenizer
+from llmpipe.tokenization.tokenizer import Tokenizer
 
 MAX_LENGTH = 512
 MODEL_IDS = 50  # the vocabulary of the small model; 0 is its [PAD]
