@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 WINDOW_ROWS = 1000  # as many as `datasets` puts into a row group
+FEW_ROWS = 100  # a window of no more is read and encoded together with those after it
 
 
 def text_column(texts: Any, name: str = "text", first_row: int = 0) -> pa.ChunkedArray:
@@ -167,11 +168,12 @@ class NoColumnError(KeyError):
     """The source is well, but has no such column; a KeyError of the source's own is none."""
 
 
-def check_columns(names: Sequence[str], columns: Collection[str]) -> None:
+def check_columns(names: Sequence[str], columns: Collection[str], file: object = "") -> None:
     """Raise NoColumnError naming the columns there are, unless each of these is there once."""
     for column in columns:
         if column not in names:
-            raise NoColumnError(f"no column {column!r}; there are {list(names)}")
+            where = f" in {file}" if file else ""
+            raise NoColumnError(f"no column {column!r}; there are {list(names)}{where}")
         if list(names).count(column) > 1:
             raise ValueError(f"{list(names).count(column)} columns are named {column!r}")
 
@@ -371,7 +373,8 @@ class Parts(Protocol):
     """`windows` yields tables of `columns`; `identity` tells other data apart in a saved state.
 
     `weights` are numbers of 1 or more, one a part, by which parts are divided: if `counted` its
-    rows.
+    rows. It may have a method `place`: `place(part, row)` gives the file of a row and its number
+    there, for errors. And `is_local`: to read some windows more than are due costs nothing then.
     """
 
     weights: list[int]

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from llmpipe import load_tokenizer, open_source
-from llmpipe.classroom.bench import child, lab1, lab2, lab3, lab4, memory, scaling
+from llmpipe.classroom.bench import child, lab1, lab2, lab3, lab4, layouts, memory, scaling
 from llmpipe.classroom.bench import run as bench
 from llmpipe.classroom.bench.report import bench_figure
 from llmpipe.cli import app
@@ -472,3 +472,27 @@ def test_rows_too_few_for_a_block_are_an_error_that_says_so(monkeypatch, forks):
     assert "no rank has a block of 128" in failed("lab3", "--num-rows", "1")
     with pytest.raises(RuntimeError, match="the text ended after 0 of 10 ids"):
         memory.measured("stream", "wikitext-2", num_rows=1, num_ids=10)
+
+
+def test_lab2_streams_few_and_many_parts_of_the_same_text(report_of):
+    found = report_of("lab2")["layouts"]
+    names = ["10 row groups", "10,000 row groups", "250 files", "1,000 files"]
+    assert [run["layout"] for run in found["runs"]] == names
+    few_groups, many_groups, few_files, many_files = found["runs"]
+    assert few_groups["num_ids"] == many_groups["num_ids"] > 0
+    assert many_files["num_ids"] > few_files["num_ids"] > 0
+    ratio = many_groups["tokens_per_s"] / few_groups["tokens_per_s"]
+    assert math.isclose(found["groups_rate_ratio"], ratio)
+    assert math.isclose(found["files_time_ratio"], many_files["seconds"] / few_files["seconds"])
+
+
+def test_layouts_hold_the_same_text(tmp_path):
+    from llmpipe import open_source
+
+    written = layouts.write(tmp_path, 1000 * layouts.ROWS_PER_FILE)
+    sources = {name: open_source(path) for name, path in written.items()}
+    parts = {name: len(source.parts().weights) for name, source in sources.items()}
+    assert list(parts.values()) == [10, 10_000, 250, 1000]
+    texts = [source.load()["text"][:] for source in sources.values()]
+    assert texts[0] == texts[1] == texts[3]
+    assert texts[2] == texts[0][: 250 * layouts.ROWS_PER_FILE]

@@ -10,6 +10,7 @@ Each is disjoint and complete for any world_size; where there are few rows, some
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ class Share:
         check_choice("strategy", strategy, STRATEGIES)
         parts = parts_of(documents)
         self.parts, self.world, self.strategy = parts, world, strategy
-        self.counted = parts.counted
+        self.counted, self.is_local = parts.counted, getattr(parts, "is_local", False)
         # Where its rows lie is known but for two cases: there it counts, and reads on from row 0.
         self._in_a_row = strategy == "batches" or (strategy == "rows" and not parts.counted)
         self._runs = [] if self._in_a_row else _runs(parts, world, strategy)
@@ -100,6 +101,20 @@ class Share:
         else:
             tables = self._run(self._runs[part], columns)
         yield from exact_windows(tables, first_window)
+
+    def place(self, part: int, row: int) -> tuple[str, int] | None:
+        """The file of a row of a part, and its number there; None where that is not known."""
+        place = getattr(self.parts, "place", None)
+        if place is None or (self._in_a_row and not self.counted):
+            return None
+        if not self._in_a_row:
+            run = self._runs[part]
+            return place(run.part, run.start + row * run.step)
+        window, rest = divmod(row, WINDOW_ROWS)  # by batches: of all rows in a row
+        row = (self.world.rank + window * self.world.world_size) * WINDOW_ROWS + rest
+        starts = list(accumulate(self.parts.weights, initial=0))
+        part = bisect_right(starts, row) - 1
+        return place(part, row - starts[part])
 
     def _counted_off(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         rank, size, first_row = self.world.rank, self.world.world_size, 0

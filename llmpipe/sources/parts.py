@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmpipe.columns import (
+    FEW_ROWS,
     WINDOW_ROWS,
     Check,
     Parts,
@@ -31,9 +34,16 @@ from llmpipe.columns import (
     is_split,
     without_views,
 )
+from llmpipe.sources.guards import (
+    DOCUMENT_BYTES,
+    IDENTITY_BYTES,
+    Watched,
+    check_lengths,
+    check_pages,
+    check_stamp,
+    stamp,
+)
 
-IDENTITY_BYTES = 65_536  # of a Parquet file's end, where its index of all pages stands
-BEGINNING_BYTES = 4096  # of a file of lines: by them another is known
 ENDS_ROWS = 10  # of a Dataset, at both ends: by them another is known
 # The steps of a stream that was only opened, by the names that `datasets` gives them in its state.
 PLAIN_STREAMS = {"ExamplesIterable", "ArrowExamplesIterable", "RebatchedArrowExamplesIterable"}
@@ -79,64 +89,193 @@ def parts_of(
 class ParquetParts:
     """Row groups of Parquet files, in order; of `num_rows` rows in all, if that is given.
 
-    A file is a path, or of the hub (`hf://...`). Only the columns that are asked for are read. Page
-    checksums are compared where a file has them (`write_page_checksum`); where it has none, a
-    changed byte in a page may go unnoticed.
+    A file is a path, or of the hub (`hf://...`). Only the columns that are asked for are read, and
+    only they must be of one kind in all files: string beside large_string is, and int32 beside
+    int64. Page checksums are compared where a file has them (`write_page_checksum`); where it has
+    none, a changed byte in a page may go unnoticed.
 
-    Raises ValueError naming a file that is no whole Parquet file; OSError, while it is read, if it
-    is another by then.
+    Raises ValueError naming a file that is no whole Parquet file and, while it is read, a page or a
+    document of more than `limit` bytes; OSError if it is another file by then.
     """
 
     counted = True
 
-    def __init__(self, files: Sequence[Path | str], num_rows: int | None = None) -> None:
-        self._groups: list[tuple[Path | str, int, int]] = []  # file, row group, rows of it
+    def __init__(
+        self,
+        files: Sequence[Path | str],
+        num_rows: int | None = None,
+        limit: int = DOCUMENT_BYTES,
+    ) -> None:
+        self._groups: list[tuple[Path | str, int, int, int]] = []  # file, row group, rows, first
+        self._schemas: dict[Path | str, pa.Schema] = {}
+        self._types: dict[tuple[str, ...], pa.Schema] = {}
         self._opened: tuple[tuple, pq.ParquetFile] | None = None
-        left = num_rows
+        self._ahead: tuple[int | None, dict] = (None, {})  # the last part, and what was read on
+        self._limit, left = limit, num_rows
         for file in files:
             metadata = parquet_metadata(file)
-            for group in range(metadata.num_row_groups):
-                rows = metadata.row_group(group).num_rows
-                rows = rows if left is None else min(rows, left)
+            self._schemas[file] = plain(metadata.schema.to_arrow_schema())
+            sizes = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+            for group, first in enumerate(accumulate(sizes[:-1], initial=0) if sizes else ()):
+                rows = sizes[group] if left is None else min(sizes[group], left)
                 left = left if left is None else left - rows
                 if rows:
-                    self._groups.append((file, group, rows))
+                    self._groups.append((file, group, rows, first))
+        self.is_local = all(isinstance(file, Path) for file in files)
         self._marks = {file: _mark(file) for file in files}
-        self.weights = [rows for *_, rows in self._groups]
+        self.weights = [rows for _, _, rows, _ in self._groups]
         digest = hashlib.sha256("".join(self._marks.values()).encode()).hexdigest()
         self.identity = f"{len(files)} Parquet files, digest {digest[:12]}"
+        self._num_rows = num_rows
+
+    @property
+    def key(self) -> list:
+        """What tells the rows that are loaded from others."""
+        return [Watched(list(self._schemas)).contents, self._num_rows]
+
+    def schema(self, columns: Sequence[str] | None = None, _: Any = None) -> pa.Schema:
+        """These columns, or all, as they are in all files; ValueError where two files differ."""
+        found: dict[pa.Schema, Path | str] = {}
+        for file, own in self._schemas.items():
+            if columns is not None:
+                check_columns(own.names, columns, file if len(self._schemas) > 1 else "")
+                own = pa.schema([own.field(name) for name in columns], own.metadata)
+            found.setdefault(own, file)
+        first, *others = found
+        whole = first
+        for own in others:
+            try:
+                whole = unified([whole, own])
+            except pa.ArrowException:
+                raise ValueError(
+                    f"{found[own]} has the columns {dict(zip(own.names, own.types, strict=True))}, "
+                    f"but {found[first]} has {dict(zip(first.names, first.types, strict=True))}; "
+                    "load(columns=[...]) leaves out what nobody needs"
+                ) from None
+        return whole
+
+    def tables(
+        self, columns: Sequence[str] | None = None, parts: Iterable[int] | None = None
+    ) -> Iterator[pa.Table]:
+        """All rows of these parts in order: of these columns those that a table's file has."""
+        numbers = range(len(self._groups)) if parts is None else parts
+        for file, own in groupby(numbers, key=lambda part: self._groups[part][0]):
+            try:
+                yield from self._rows(list(own), columns or self._schemas[file].names)
+            except (pa.ArrowException, OSError, MemoryError) as error:
+                raise ValueError(f"{file} cannot be read: {error}") from error
 
     def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
-        file, group, num_rows = self._groups[part]
-        left = num_rows - first_window * WINDOW_ROWS
-        if left <= 0:
-            return
-        whole = self._open(file)
-        check_columns(whole.schema_arrow.names, columns)
-        batches = whole.iter_batches(WINDOW_ROWS, row_groups=[group], columns=columns)
-        tables = (pa.Table.from_batches([batch]) for batch in batches)
-        for table in exact_windows(tables, first_window):
-            yield table.slice(0, left)
-            left -= table.num_rows
-            if left <= 0:
-                return
-        if left > 0:
-            raise OSError(f"row group {group} of {file} ends {left} rows early")
+        if columns not in self._types:
+            self._types[columns] = self.schema(columns)
+        for table in self._windows(part, first_window, columns):
+            own = self._types[columns]
+            yield table if table.schema.equals(own) else table.cast(own)
 
-    def _open(self, file: Path | str) -> pq.ParquetFile:
-        """The file, opened once for all its row groups, and anew if it was changed since."""
-        stamp = (file,)
+    def place(self, part: int, row: int) -> tuple[str, int]:
+        """The file of a row of a part, and its number there."""
+        file, _, _, first = self._groups[part]
+        return str(file), first + row
+
+    def _windows(self, part: int, first_window: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        num_rows = self._groups[part][2]
+        if num_rows <= first_window * WINDOW_ROWS:
+            return
+        if num_rows <= FEW_ROWS and self.is_local:
+            yield self._read_ahead(part, columns)
+        else:
+            yield from exact_windows(self._rows([part], columns), first_window)
+
+    def _read_ahead(self, part: int, columns: Sequence[str]) -> pa.Table:
+        """A small part; where parts are read in a row, up to 1,000 rows are read with it."""
+        file, _, num_rows, _ = self._groups[part]
+        last, waiting = self._ahead
+        if (key := (part, tuple(columns), self._open(file)[2])) not in waiting:
+            own, rows = [part], num_rows
+            if last == part - 1:
+                for other in range(part + 1, len(self._groups)):
+                    rows += self._groups[other][2]
+                    if self._groups[other][0] != file or rows > WINDOW_ROWS:
+                        break
+                    own.append(other)
+            try:
+                whole = pa.concat_tables(self._rows(own, columns))
+            except Exception:  # maybe of a part that is not yet due
+                own = [part]
+                whole = pa.concat_tables(self._rows(own, columns))
+            waiting, first = {}, 0
+            for other in own:
+                waiting[(other, *key[1:])] = whole.slice(first, self._groups[other][2])
+                first += self._groups[other][2]
+        table = waiting.pop(key)
+        self._ahead = part, waiting
+        return table
+
+    def _rows(self, parts: Sequence[int], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The rows of parts of one file that follow each other, up to 1,000 at a time."""
+        file, _, _, first_row = self._groups[parts[0]]
+        groups = [self._groups[part][1] for part in parts]
+        left = sum(self._groups[part][2] for part in parts)
+        whole, check_unchanged, _ = self._open(file)
         if isinstance(file, Path):
-            stat = file.stat()
-            stamp = (file, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if self._opened is None or self._opened[0] != stamp:
+            for group in groups:
+                try:
+                    check_pages(file, whole.metadata.row_group(group), columns, self._limit)
+                except ValueError as error:
+                    raise ValueError(f"{file}, row group {group}: {error}") from None
+        for batch in whole.iter_batches(WINDOW_ROWS, row_groups=groups, columns=list(columns)):
+            check_unchanged()
+            table = pa.Table.from_batches([batch.slice(0, left)]).select(columns)
+            if table.schema != (own := plain(table.schema)):
+                table = table.cast(own)
+            for name in columns:
+                self._check_lengths(table[name], file, first_row, name)
+            yield table
+            first_row, left = first_row + table.num_rows, left - table.num_rows
+            if not left:
+                return
+        raise OSError(f"{file} ends {left} rows early, in row group {groups[-1]} or before")
+
+    def _check_lengths(self, column: pa.ChunkedArray, file: Any, first_row: int, name: str) -> None:
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if is_text and column.nbytes > self._limit:
+            try:
+                check_lengths(pc.binary_length(column), first_row, name, self._limit)
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from None
+
+    def _open(self, file: Path | str) -> tuple[pq.ParquetFile, Callable[[], Any], tuple]:
+        """The file, opened once for all its row groups, and anew if it was changed since; what
+        raises OSError if it was changed by then; and what it was stamped with."""
+        now = stamp(file) if isinstance(file, Path) else ()
+        if self._opened is None or self._opened[0] != (file, *now):
             if _mark(file) != self._marks[file]:
                 raise OSError(f"{file} is another or shorter than when the stream was made")
-            self._opened = stamp, pq.ParquetFile(opened(file), page_checksum_verification=True)
-        return self._opened[1]
+            reader = pq.ParquetFile(opened(file), page_checksum_verification=True)
+            self._opened = (file, *now), reader
+        return self._opened[1], lambda: now and check_stamp(file, now), now
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_opened": None}
+        return {**self.__dict__, "_opened": None, "_ahead": (None, {})}
+
+
+def plain(schema: pa.Schema) -> pa.Schema:
+    """The schema with text as strings, however a file holds it: as dictionaries, or views."""
+    for index, field in enumerate(schema):
+        kind = field.type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        kind = pa.string() if pa.types.is_string_view(kind) else kind
+        if kind != field.type:
+            schema = schema.set(index, field.with_type(kind))
+    return schema
+
+
+def unified(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """One schema with the columns of all, of types that hold theirs: int64 for int32 and int64.
+
+    Raises pa.ArrowException where there is none.
+    """
+    return pa.unify_schemas(list(dict.fromkeys(schemas)), promote_options="permissive")
 
 
 def parquet_metadata(file: Path | str) -> Any:
@@ -228,6 +367,9 @@ class TableParts:
             return without_views(self._table[start:stop])
         return without_views(self._table.slice(start, stop - start))
 
+    def place(self, part: int, row: int) -> tuple[str, int]:
+        return self.identity.split(" of ")[0], part * WINDOW_ROWS + row
+
 
 class StreamParts:
     """Shards of an `IterableDataset` of `datasets`: of Parquet, row groups; else files.
@@ -239,16 +381,11 @@ class StreamParts:
 
     counted = False
 
-    def __init__(self, stream: Any, identity: str, files: Sequence[Path] = ()) -> None:
-        self._sizes = {file: file.stat().st_size for file in files}
-        # By its beginning: a file that is mended further down stays the one that a state is of.
-        digest = hashlib.sha256(b"".join(map(_beginning, files))).hexdigest()[:12]
+    def __init__(self, stream: Any, identity: str) -> None:
         is_plain = _is_only_opened(stream)
         self._stream = stream.reshard() if is_plain else stream
-        num_parts = self._stream.num_shards if is_plain else 1
-        sizes = [max(1, size) for size in self._sizes.values()]
-        self.weights = sizes if len(sizes) == num_parts else [1] * num_parts
-        self.identity = f"{identity}, digest {digest}" if files else identity
+        self.weights = [1] * (self._stream.num_shards if is_plain else 1)
+        self.identity = identity
 
     def windows(self, part: int, first_window: int, *columns: str) -> Iterator[pa.Table]:
         own = self._stream
@@ -259,9 +396,6 @@ class StreamParts:
         for table in exact_windows(own.with_format("arrow").iter(batch_size=WINDOW_ROWS)):
             check_columns(table.column_names, columns)
             yield table.select(columns)
-        for file, size in self._sizes.items():
-            if file.exists() and file.stat().st_size < size:  # it ended early, and nothing said so
-                raise OSError(f"{file} is shorter than when the stream was made")
 
 
 def _is_only_opened(stream: Any) -> bool:
@@ -271,8 +405,3 @@ def _is_only_opened(stream: Any) -> bool:
     would come out otherwise for each shard.
     """
     return set(re.findall(r"'type': '(\w+)'", str(stream.state_dict()))) <= PLAIN_STREAMS
-
-
-def _beginning(file: Path) -> bytes:
-    with open(file, "rb") as stream:
-        return f"{file.name} ".encode() + stream.read(BEGINNING_BYTES)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from llmpipe.arguments import check_choice, check_count
 from llmpipe.sources.articles import ArticleParts, article_dataset, article_stream
-from llmpipe.sources.files import BUILDERS, data_files, explained, first_rows, load_files
+from llmpipe.sources.files import FORMATS, find_files, format_of, is_data
+from llmpipe.sources.guards import DOCUMENT_BYTES
 from llmpipe.sources.hub import fetch, files_matching, locate
+from llmpipe.sources.lines import LineParts
+from llmpipe.sources.loading import explained, first_rows, load_parts
 from llmpipe.sources.parts import ParquetParts, Parts, SampleParts, StreamParts
 
 
@@ -43,12 +47,19 @@ def open_source(
     config: str | None = None,
     *,
     documents: str = "rows",
+    encoding: str | None = None,
+    max_document_bytes: int = DOCUMENT_BYTES,
 ) -> Source:
     """Find documents: nothing is read yet.
 
     `name` is `wikitext-2`, `wikitext-2-v1`, `wikitext-103`, `imdb`; an `owner/name` of the hub,
     with its `config` if it has several; `python-docs`, the manual inside every Python; or the path
-    of a `.txt` (a line is a document), `.jsonl` or `.parquet` file, several, or a folder of them.
+    of a `.txt` or `.tokens` (a line is a document), `.jsonl`, `.json`, `.csv` or `.parquet` file,
+    several, or a folder of them; of text also as `.gz` or `.zst`. A folder has the splits that
+    names in it say; hidden files in it, and files that come twice, are left out, and it says so.
+
+    Text is UTF-8, or in the `encoding` of a Python codec, such as "latin-1" or "utf-16". A document
+    of more than `max_document_bytes` (256 MiB) is an error before it fills the memory.
 
     WikiText's rows are the lines of its articles. `documents="articles"` gives these whole: each
     begins with a heading of level one between blank rows, and is all rows up to the next. What has
@@ -60,7 +71,16 @@ def open_source(
     Raises ValueError or FileNotFoundError naming what is unknown or missing and what there is.
     """
     check_choice("documents", documents, ("rows", "articles"))
-    source = _open(name, config)
+    check_count("max_document_bytes", max_document_bytes, 1)
+    source = replace(_open(name, config), max_document_bytes=max_document_bytes)
+    if encoding is not None:
+        codecs.lookup(encoding)  # LookupError: unknown encoding
+        is_text = isinstance(source, FilesSource) and all(
+            format_of(files[0])[0] != ".parquet" for files in source.files.values()
+        )
+        if not is_text:
+            raise ValueError(f"encoding is for files of text; {source} says its own")
+        source = replace(source, encoding=encoding)
     return source if documents == "rows" else ArticleSource(source.name, source.origin, source)
 
 
@@ -72,13 +92,13 @@ def _open(name: str | Path | Sequence[str | Path], config: str | None) -> Source
     if name == "python-docs":
         return PythonDocs("python-docs", "python-docs")
     is_list = not isinstance(name, (str, Path))
-    if is_list or Path(name).suffix.lower() in BUILDERS or Path(name).exists():
-        files = data_files([Path(path) for path in (name if is_list else [name])])
-        return FilesSource(str(name), "files", {"train": files})
+    if is_list or is_data(name) or Path(name).exists():
+        files = find_files([Path(path) for path in (name if is_list else [name])])
+        return FilesSource(str(name), "files", files)
     if "/" not in str(name):
         raise ValueError(
             f"unknown source {name!r}; known are {', '.join(CORPORA)} and python-docs, any "
-            f"owner/name of the hub, and paths of {', '.join(BUILDERS)} files"
+            f"owner/name of the hub, and paths of {', '.join(FORMATS)} files"
         )
     place = locate(str(name), "dataset", [])
     if place.built_in:
@@ -115,22 +135,31 @@ class Source:
 
     name: str
     origin: str
+    max_document_bytes: int = field(default=DOCUMENT_BYTES, repr=False, kw_only=True)
 
     @property
     def splits(self) -> list[str]:
         return ["train"]
 
     def load(
-        self, split: str = "train", *, streaming: bool = False, num_rows: int | None = None
+        self,
+        split: str = "train",
+        *,
+        streaming: bool = False,
+        num_rows: int | None = None,
+        columns: Sequence[str] | None = None,
     ) -> Any:
         """A `datasets.Dataset` of one split, or an `IterableDataset` if `streaming`.
 
         `num_rows` takes that many rows from the beginning: at most what there is, except that the
-        sample makes as many as asked. Raises ValueError naming the splits there are, or the file
-        that is damaged.
+        sample makes as many as asked. `columns` takes these alone: what is wrong in another one
+        does not matter then. Raises ValueError naming the splits there are, or the file, line or
+        row, and column that cannot be read.
         """
         self._check(split, num_rows)
-        return self._load(split, streaming, num_rows)
+        if columns is None:
+            return self._load(split, streaming, num_rows)
+        return self._load_columns(split, streaming, num_rows, list(columns))
 
     def parts(self, split: str = "train", num_rows: int | None = None) -> Parts:
         """The same rows as numbered parts, for streams to divide. Raises as `load` does."""
@@ -147,6 +176,11 @@ class Source:
 
     def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
         raise NotImplementedError
+
+    def _load_columns(
+        self, split: str, streaming: bool, num_rows: int | None, columns: list[str]
+    ) -> Any:
+        return self._load(split, streaming, num_rows).select_columns(columns)
 
     def _parts(self, split: str, num_rows: int | None) -> Parts:
         return StreamParts(self._load(split, True, num_rows), str(self))
@@ -220,19 +254,25 @@ class FilesSource(Source):
     """Files on this machine, by split: the user's own, or a corpus in a mirror or the cache."""
 
     files: dict[str, tuple[Path, ...]] = field(repr=False)
+    encoding: str | None = None
 
     @property
     def splits(self) -> list[str]:
         return list(self.files)
 
     def _load(self, split: str, streaming: bool, num_rows: int | None) -> Any:
-        return load_files(self.files[split], split, streaming, num_rows)
+        return load_parts(self._parts(split, num_rows), split, streaming, None)
 
-    def _parts(self, split: str, num_rows: int | None) -> Parts:
+    def _load_columns(
+        self, split: str, streaming: bool, num_rows: int | None, columns: list[str]
+    ) -> Any:
+        return load_parts(self._parts(split, num_rows), split, streaming, columns)
+
+    def _parts(self, split: str, num_rows: int | None) -> ParquetParts | LineParts:
         files = self.files[split]
-        if files[0].suffix.lower() == ".parquet":
-            return ParquetParts(files, num_rows)
-        return StreamParts(self._load(split, True, num_rows), str(self), files)
+        if format_of(files[0])[0] == ".parquet":
+            return ParquetParts(files, num_rows, self.max_document_bytes)
+        return LineParts(files, str(self), num_rows, self.encoding, self.max_document_bytes)
 
 
 class HubSource(Source):
@@ -256,7 +296,8 @@ class HubSource(Source):
         is_parquet = files and all(file.endswith(".parquet") for file in files)
         if not is_parquet or getattr(config, "filters", None):
             return super()._parts(split, num_rows)
-        return ParquetParts([f if "://" in f else Path(f) for f in files], num_rows)
+        files = [f if "://" in f else Path(f) for f in files]
+        return ParquetParts(files, num_rows, self.max_document_bytes)
 
 
 @dataclass(frozen=True)
@@ -278,7 +319,10 @@ class HubCorpus(HubSource):
             return super()._load(split, streaming, num_rows)
         pattern = self.corpus.pattern(split)
         folder = fetch(self.corpus.repo_id, "dataset", [pattern])  # which checks the digests
-        return load_files(files_matching(folder, pattern), split, streaming, num_rows)
+        files = files_matching(folder, pattern)
+        return load_parts(
+            ParquetParts(files, num_rows, self.max_document_bytes), split, False, None
+        )
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from llmpipe.arguments import check_choice, check_count
 from llmpipe.chunking.blocks import RollingBuffer
 from llmpipe.chunking.dataset import IGNORED
-from llmpipe.columns import slices, whole_text
+from llmpipe.columns import FEW_ROWS, WINDOW_ROWS, slices, whole_text
 from llmpipe.filtering import QualityFilter, judge
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.streaming.partition import Partition, Span
@@ -163,6 +164,13 @@ class OpenWindow:
         self.ends.append(self.num_ids + offsets[1:])
         self.num_ids += int(offsets[-1])
 
+    def close(self) -> None:
+        """All its ids are made; if there are none its text is done with, however long the block
+        before it waits."""
+        self.is_whole = True
+        if not self.num_ids:
+            self.window.columns = []
+
     def left(self, num_given: int) -> list[Span]:
         """What is left once `num_given` ids of this pass are out."""
         skip = num_given - self.start
@@ -216,22 +224,53 @@ class BlockIterator(StreamIterator):
             return
         processor = self.stream.processor
         rows_read = self._done["filter", "documents"].num_in
-        for window in Reader(processor, self.partition, rows_read).windows(self._left):
-            verdicts, kept = judge(window.columns[0], processor.rules)
-            opened = OpenWindow(window, verdicts, self._num_made)
+        read = Reader(processor, self.partition, rows_read).windows(self._left)
+        # Not where the epoch is bounded: windows beyond the bound would be read or not by chance.
+        ahead = getattr(processor.parts, "is_local", False) and self._num_due is None
+        for windows in together(read) if ahead else ([window] for window in read):
+            texts = windows[0].columns[0]
+            if len(windows) > 1:  # in one chunk: what is done for each would be done for few rows
+                chunks = [chunk for window in windows for chunk in window.columns[0].chunks]
+                texts = pa.chunked_array([pa.concat_arrays(chunks)])
+            verdicts, kept = judge(texts, processor.rules)
             self._settle()
-            self._open.append(opened)
-            for start, stop in slices(kept, SLICE_BYTES):
-                ids, offsets = processor.encode(kept.slice(start, stop - start))
-                skip = min(max(0, window.span.skip - opened.num_ids), len(ids))
-                opened.add(offsets)
-                self._num_made += len(ids) - skip
-                yield self._buffer.push(ids[skip:])
-            opened.is_whole = True
-            if not opened.num_ids:
-                window.columns = []  # its text is done with, however long the block before it waits
+            if len(windows) == 1:
+                opened = self._open_window(windows[0], verdicts)
+                for start, stop in slices(kept, SLICE_BYTES):
+                    ids, offsets = processor.encode(kept.slice(start, stop - start))
+                    yield self._buffer.push(self._new_ids(opened, ids, offsets))
+                opened.close()
+            else:
+                yield self._buffer.push(self._ids_of_all(windows, verdicts, kept))
             if not self._num_to_make:
                 return
+
+    def _ids_of_all(
+        self, windows: list[Window], verdicts: np.ndarray, kept: pa.ChunkedArray
+    ) -> np.ndarray:
+        """The ids of several windows, made by one call of the tokenizer."""
+        ids, offsets = self.stream.processor.encode(kept)
+        made, row, first = [], 0, 0
+        for window in windows:
+            own = verdicts[row : row + len(window.rows)]
+            row, last = row + len(own), first + len(own) - np.count_nonzero(own)
+            start, stop = offsets[first], offsets[last]
+            opened = self._open_window(window, own)
+            made.append(self._new_ids(opened, ids[start:stop], offsets[first : last + 1] - start))
+            opened.close()
+            first = last
+        return np.concatenate(made)
+
+    def _open_window(self, window: Window, verdicts: np.ndarray) -> OpenWindow:
+        self._open.append(OpenWindow(window, verdicts, self._num_made))
+        return self._open[-1]
+
+    def _new_ids(self, opened: OpenWindow, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """The ids without those that are out already; they are counted."""
+        skip = min(max(0, opened.window.span.skip - opened.num_ids), len(ids))
+        opened.add(offsets)
+        self._num_made += len(ids) - skip
+        return ids[skip:]
 
     def _items(self, blocks: np.ndarray, num_padding: int = 0) -> Iterator[Made]:
         size, batch_size = self.stream.block_size, self.stream.batch_size
@@ -278,13 +317,50 @@ class BlockIterator(StreamIterator):
 
     def _settle(self) -> None:
         """Windows that are all out are done."""
+        done = []
         while self._open and self._open[0].is_whole:
-            first = self._open[0]
-            if first.start + first.num_ids > self._num_given:
-                return
-            self._left = first.window.after
-            self._done = self._done + self.stream._judged(first.verdicts, first.num_ids)
-            self._open.popleft()
+            if self._open[0].start + self._open[0].num_ids > self._num_given:
+                break
+            done.append(self._open.popleft())
+        if done:
+            self._left = done[-1].window.after
+            verdicts = np.concatenate([opened.verdicts for opened in done])
+            num_ids = sum(opened.num_ids for opened in done)
+            self._done = self._done + self.stream._judged(verdicts, num_ids)
+
+
+def together(windows: Iterator[Window]) -> Iterator[list[Window]]:
+    """Windows of few rows in lists that are worth a call of the tokenizer, others alone.
+
+    Those before an error come before it.
+    """
+    waiting: list[Window] = []
+    num_rows = num_bytes = 0
+    error = None
+    while True:
+        try:
+            window = next(windows, None)
+        except Exception as raised:  # what the source raised; raised again below
+            window, error = None, raised
+        size = window.columns[0].nbytes if window else 0
+        if waiting and (
+            window is None
+            or len(window.rows) > FEW_ROWS
+            or num_rows + len(window.rows) > WINDOW_ROWS
+            or num_bytes + size > SLICE_BYTES
+            or window.columns[0].type != waiting[0].columns[0].type
+        ):
+            yield waiting
+            waiting, num_rows, num_bytes = [], 0, 0
+        if error:
+            raise error
+        if window is None:
+            return
+        if len(window.rows) > FEW_ROWS:
+            yield [window]
+            continue
+        waiting.append(window)
+        num_rows, num_bytes = num_rows + len(window.rows), num_bytes + size
 
 
 def make_batches(

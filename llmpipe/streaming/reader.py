@@ -118,15 +118,41 @@ class Reader:
         except Exception as error:  # a source of the user's own may raise anything
             raise SourceError(
                 f"part {part} of {self.parts.identity} cannot be read further, from its row "
-                f"{window * WINDOW_ROWS:,} on ({type(error).__name__}: {error}); "
+                f"{window * WINDOW_ROWS:,} on ({type(error).__name__}: {error}){self._file(part)}; "
                 f"{self.rows_read:,} rows were read before it. Nothing that was given out is lost: "
                 "state_dict() still tells where, and once the source is mended a stream that loads "
                 "it goes on from there"
             ) from error
 
+    def _file(self, part: int) -> str:
+        found = self._place(part, 0)
+        return f", in {found[0]}" if found else ""
+
+    def _place(self, part: int, row: int) -> tuple[str, int] | None:
+        """The file of a row of a part, and its number there, where the source tells them."""
+        place = getattr(self.parts, "place", None)
+        return place(part, row) if place else None
+
     def _checked(self, part: int, table: pa.Table, first_row: int) -> list[pa.ChunkedArray]:
-        try:
-            checks = self.processor.checks.items()
-            return [check(table[name], name, first_row) for name, check in checks]
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"part {part} of {self.parts.identity}: {error}") from error
+        checked = []
+        for name, check in self.processor.checks.items():
+            try:
+                checked.append(check(table[name], name, first_row))
+            except (TypeError, ValueError) as error:
+                raise self._placed(error, part, table[name], name, first_row) from error
+        return checked
+
+    def _placed(
+        self, error: Exception, part: int, column: pa.ChunkedArray, name: str, first_row: int
+    ) -> Exception:
+        """The error of a check with the file and the row in it, where the source tells them."""
+        where = f"part {part} of {self.parts.identity}"
+        for row in range(len(column)):
+            found = self._place(part, first_row + row)
+            if found is None:
+                break
+            try:
+                self.processor.checks[name](column.slice(row, 1), name, found[1])
+            except (TypeError, ValueError) as own:
+                return type(own)(f"{where}, {found[0]}: {own}")
+        return type(error)(f"{where}: {error}")

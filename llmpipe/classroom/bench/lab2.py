@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from llmpipe.classroom.bench import memory
+from llmpipe.classroom.bench import layouts, memory
 from llmpipe.classroom.bench.plan import (
     EPOCH,
     Bench,
@@ -105,5 +105,5 @@ BENCH = Bench(
     labels={"llmpipe": "whole batches", "blocks": "blocks"},
     compare=compare_lab2,
     notes=notes_lab2,
-    once=memory,
+    once=(memory, layouts),
 )

@@ -109,6 +109,6 @@ BENCH = Bench(
     labels={"llmpipe": "by parts", "rows": "by rows"},
     compare=compare_lab3,
     notes=notes_lab3,
-    once=scaling,
+    once=(scaling,),
     beside=(),
 )

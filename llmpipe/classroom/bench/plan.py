@@ -107,9 +107,9 @@ class Bench:
     takes the results of all ways, by way, and returns what is the same and what is not; `notes`
     says it in words. `labels` are what a table calls the ways.
 
-    `once` is a module, and what it measures once, after the ways, is in the report under its name:
-    `measure(tokenizer, num_rows, say)` gives what `notes` says in words and `draw(axes, found)`
-    draws; `num_rows` is None where the user has set no limit.
+    `once` are modules, and what each measures once, after the ways, is in the report under its
+    name: `measure(tokenizer, num_rows, say)` gives what `notes` says in words and, for the first of
+    them, `draw(axes, found)` draws; `num_rows` is None where the user has set no limit.
     """
 
     title: str
@@ -122,11 +122,7 @@ class Bench:
     notes: Callable[[dict], list[str]]
     beside: tuple[str, ...] = ("tokenizer",)
     labels: Mapping[str, str] = field(default_factory=dict)
-    once: ModuleType | None = None
-
-    @property
-    def once_name(self) -> str:
-        return self.once.__name__.rpartition(".")[2] if self.once else ""
+    once: tuple[ModuleType, ...] = ()
 
     def label(self, way: str) -> str:
         return self.labels.get(way, way)
@@ -134,6 +130,16 @@ class Bench:
     def each(self, words: Callable[[str], str]) -> str:
         """All ways in a row, each with its own words."""
         return ", ".join(f"{self.label(way)} {words(way)}" for way in self.ways)
+
+
+def name_of(module: ModuleType) -> str:
+    """Under which name a report has what a module of `once` found.
+
+    >>> from llmpipe.classroom.bench import memory
+    >>> name_of(memory)
+    'memory'
+    """
+    return module.__name__.rpartition(".")[2]
 
 
 def ratio_key(way: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmpipe.classroom.bench.plan import Bench, ratio_key
+from llmpipe.classroom.bench.plan import Bench, name_of, ratio_key
 
 
 def seconds(value: float) -> str:
@@ -83,8 +83,8 @@ def bench_table(bench: Bench, report: dict) -> Any:
     runs = f"medians of {report['repeats']} runs of each in turn; ratios run by run: "
     runs += ", ".join(f"{ratio:.1f}" for ratio in report["ratios"])
     notes = [runs, *bench.notes(report)]
-    if bench.once_name in report:
-        notes += bench.once.notes(report[bench.once_name])
+    for module in bench.once:
+        notes += module.notes(report[name_of(module)]) if name_of(module) in report else []
     notes = (Padding(Text(note), (0, 0, 0, 1)) for note in [*notes, machine(report)])
     return Group(title, table, *notes)
 
@@ -92,11 +92,11 @@ def bench_table(bench: Bench, report: dict) -> Any:
 def bench_figure(bench: Bench, report: dict) -> Any:
     """All times of every stage as bars with their numbers, and all stages together.
 
-    Beside them, where it was measured, what is measured once.
+    Beside them, where it was measured, the first of what is measured once.
     """
     from llmpipe.classroom.plots.figure import new_figure
 
-    found = report.get(bench.once_name)
+    found = report.get(name_of(bench.once[0])) if bench.once else None
     title = f"{bench.title}, {times(report['ratio'])} as fast ({report['dataset']})"
     figure, axes = new_figure(title, ratios=(5, 3) if found else (1,), size=(9, 5))
     _draw_times(axes[0], bench, report)
@@ -107,8 +107,8 @@ def bench_figure(bench: Bench, report: dict) -> Any:
         for stage, row in rows(report).items()
     ]
     if found:
-        bench.once.draw(axes[1], found)
-        said += bench.once.notes(found)
+        bench.once[0].draw(axes[1], found)
+        said += bench.once[0].notes(found)
     figure.caption = "; ".join(said)
     return figure
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from llmpipe.classroom.bench import lab1, lab2, lab3, lab4
 from llmpipe.classroom.bench.child import run_module
-from llmpipe.classroom.bench.plan import Bench, Watch, ratio_key
+from llmpipe.classroom.bench.plan import Bench, Watch, name_of, ratio_key
 from llmpipe.classroom.bench.report import seconds
 from llmpipe.metrics import usable_cores
 
@@ -65,8 +65,8 @@ def run_bench(
             times = bench.each(lambda way, total=total: seconds(total[way]))
             say(f"run {index + 1} of {repeats}: {times}")
     report = _report(bench, runs, source, tokenizer)
-    if once and bench.once:
-        report[bench.once_name] = bench.once.measure(tokenizer, num_rows, say)
+    for module in bench.once if once else ():
+        report[name_of(module)] = module.measure(tokenizer, num_rows, say)
     return report
 
 
