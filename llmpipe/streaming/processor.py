@@ -58,7 +58,7 @@ class Processor:
             check_count("num_rows", num_rows)
         if separator is not None:
             check_count("separator", separator, 0, tokenizer.vocab_size)
-            if tokenizer.encode(["a"]).ids[-1:].tolist() == [separator]:
+            if tokenizer.encode([""]).ids[-1:].tolist() == [separator]:
                 warnings.warn(
                     f"{tokenizer.name} puts the id {separator} behind every text already: with "
                     f"separator={separator} it stands there twice; leave the separator out",
