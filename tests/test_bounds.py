@@ -34,7 +34,7 @@ def ids_of(items):
     return [i for item in items for i in real_ids(item)]
 
 
-@pytest.mark.parametrize("batch_size", [None, 7])
+@pytest.mark.parametrize("batch_size", [pytest.param(None, marks=pytest.mark.slow), 7])
 def test_an_epoch_has_as_many_blocks_as_promised_and_a_length(data, batch_size):
     dataset, there = data
     for num_blocks in (1, 8, 500, int(0.95 * there)):

@@ -135,6 +135,7 @@ def test_a_client_trains_on_every_block_and_resumes_at_any_step(client, tmp_path
     check_runs([Case(client, 0, True, 3), *with_workers], 1, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", IN_TWO_PROCESSES)
 def test_a_client_in_two_processes_too(client, tmp_path):
     check_runs([Case(client, 0, True, 1)], 2, tmp_path)

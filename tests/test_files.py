@@ -852,6 +852,7 @@ for read in (source.load, lambda: list(source.load(streaming=True)),
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
 def test_a_value_that_would_fill_the_memory_is_refused_before(tmp_path):
     size = 1_200_000_000

@@ -83,6 +83,7 @@ def test_ids_equal_those_of_tokenizers_on_any_text(tokenizer, reference, documen
     tokens.ledger.check()
 
 
+@pytest.mark.slow
 def test_gpt2_is_exact_next_to_every_code_point(reference, tokenizer):
     """What a character is to a tokenizer shows in how it takes a contraction behind it."""
     if tokenizer.name != "gpt2":

@@ -160,6 +160,11 @@ class WorkerState:
 class Batch(dict):
     """A whole batch: torch's collate, which would make a batch of batches of it, refuses it."""
 
+    __slots__ = ()
+
+    def __copy__(self) -> Batch:  # of every batch by torch's loader; a subclass's own is slow
+        return Batch(self)
+
 
 def _refuse(batches: Sequence[Batch], **options: object) -> None:
     raise ValueError(
