@@ -215,6 +215,22 @@ def test_what_people_pass_is_taken(tmp_path):
             assert got == [row[:7] + row[-1:] if len(row) > 8 else row for row in due]
 
 
+def test_a_process_that_gets_a_tokenizer_asks_transformers_no_more(tmp_path):
+    """As a rank does: the verdict travels with the tokenizer."""
+    make, config = tools.FAMILIES["WordPiece cased"]
+    ours = load_tokenizer(tools.folder_of(tmp_path / "own", make(), config))
+    (tmp_path / "pickled").write_bytes(pickle.dumps(ours))
+    code = (
+        "import pickle, sys\n"
+        "tokenizer = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "print(tokenizer.encode('Hello World').ids.tolist())\n"
+        "print([m for m in ('transformers', 'torch', 'pandas') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "pickled")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [str(ours.encode("Hello World").ids.tolist()), "[]"]
+
+
 def test_a_tokenizer_that_was_changed_is_taken_as_it_is_now():
     theirs = load_tokenizer("gpt2").to_transformers()
     theirs.add_tokens(["storm crossed"])
@@ -224,6 +240,8 @@ def test_a_tokenizer_that_was_changed_is_taken_as_it_is_now():
     assert ours.encode(text).ids.tolist() == theirs(text, split_special_tokens=True)["input_ids"]
     assert ours.pad_token_id == ours.eos_token_id == theirs.eos_token_id
     assert ours.vocab_size == len(theirs)
+    theirs(["one text", "another one"], padding="max_length", truncation=True, max_length=9)
+    assert load_tokenizer(theirs).digest == ours.digest, "what the last call asked for is no part"
 
 
 class LowersInPython:

@@ -46,11 +46,11 @@ class BlockStream(ResumableStream):
     `documents` is what `open_source` gives, one split as a `Dataset` or `IterableDataset` of
     `datasets`, a table of pandas, Polars or Arrow, a dict of columns, a list of strings, or a
     `Share` of any of them; `num_rows` takes that many from its beginning, however it is divided.
-    `separator` is an id put after every document, as `tokenizer.eos_token_id`. `remainder` says
-    what becomes of the last ids of each consumer: "drop", or "pad" them to a block, in which case
-    all items carry an `attention_mask` too, 0 on padding, where labels are -100. `shuffle` permutes
-    parts of the source, and rows within windows of 1,000, anew in every epoch: by `seed` and
-    `set_epoch` alone.
+    `tokenizer` is what `load_tokenizer` gives, or takes. `separator` is an id put after every
+    document, as `tokenizer.eos_token_id`. `remainder` says what becomes of the last ids of each
+    consumer: "drop", or "pad" them to a block, in which case all items carry an `attention_mask`
+    too, 0 on padding, where labels are -100. `shuffle` permutes parts of the source, and rows
+    within windows of 1,000, anew in every epoch: by `seed` and `set_epoch` alone.
 
     `num_blocks` is how many blocks an epoch has: of all ranks and workers together, each of which
     gives its part and no more, in whole batches where the stream makes them. It alone gives the
