@@ -21,12 +21,12 @@ import torch
 from llmpipe.arguments import check_choice, check_count
 from llmpipe.chunking.blocks import RollingBuffer
 from llmpipe.chunking.dataset import IGNORED
-from llmpipe.columns import FEW_ROWS, WINDOW_ROWS, slices, whole_text
+from llmpipe.columns import slices, whole_text
 from llmpipe.filtering import QualityFilter, judge
 from llmpipe.ledger import Entry, Ledger
 from llmpipe.streaming.partition import Partition, Span
 from llmpipe.streaming.processor import Processor
-from llmpipe.streaming.reader import Reader, Window
+from llmpipe.streaming.reader import Reader, Window, together
 from llmpipe.streaming.resumable import Made, ResumableStream, StreamIterator
 from llmpipe.streaming.state import Place
 from llmpipe.streaming.workers import to_send
@@ -227,7 +227,7 @@ class BlockIterator(StreamIterator):
         read = Reader(processor, self.partition, rows_read).windows(self._left)
         # Not where the epoch is bounded: windows beyond the bound would be read or not by chance.
         ahead = getattr(processor.parts, "is_local", False) and self._num_due is None
-        for windows in together(read) if ahead else ([window] for window in read):
+        for windows in together(read, SLICE_BYTES) if ahead else ([window] for window in read):
             texts = windows[0].columns[0]
             if len(windows) > 1:  # in one chunk: what is done for each would be done for few rows
                 chunks = [chunk for window in windows for chunk in window.columns[0].chunks]
@@ -327,40 +327,6 @@ class BlockIterator(StreamIterator):
             verdicts = np.concatenate([opened.verdicts for opened in done])
             num_ids = sum(opened.num_ids for opened in done)
             self._done = self._done + self.stream._judged(verdicts, num_ids)
-
-
-def together(windows: Iterator[Window]) -> Iterator[list[Window]]:
-    """Windows of few rows in lists that are worth a call of the tokenizer, others alone.
-
-    Those before an error come before it.
-    """
-    waiting: list[Window] = []
-    num_rows = num_bytes = 0
-    error = None
-    while True:
-        try:
-            window = next(windows, None)
-        except Exception as raised:  # what the source raised; raised again below
-            window, error = None, raised
-        size = window.columns[0].nbytes if window else 0
-        if waiting and (
-            window is None
-            or len(window.rows) > FEW_ROWS
-            or num_rows + len(window.rows) > WINDOW_ROWS
-            or num_bytes + size > SLICE_BYTES
-            or window.columns[0].type != waiting[0].columns[0].type
-        ):
-            yield waiting
-            waiting, num_rows, num_bytes = [], 0, 0
-        if error:
-            raise error
-        if window is None:
-            return
-        if len(window.rows) > FEW_ROWS:
-            yield [window]
-            continue
-        waiting.append(window)
-        num_rows, num_bytes = num_rows + len(window.rows), num_bytes + size
 
 
 def make_batches(

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from llmpipe.columns import WINDOW_ROWS, NoColumnError, array
+from llmpipe.columns import FEW_ROWS, WINDOW_ROWS, NoColumnError, array
 from llmpipe.streaming.partition import PER_PART, Partition, Span
 from llmpipe.streaming.processor import Processor
 
@@ -156,3 +156,38 @@ class Reader:
             except (TypeError, ValueError) as own:
                 return type(own)(f"{where}, {found[0]}: {own}")
         return type(error)(f"{where}: {error}")
+
+
+def together(windows: Iterator[Window], max_bytes: int) -> Iterator[list[Window]]:
+    """Windows of few rows in lists that are worth a call of the tokenizer, others alone.
+
+    A list has up to a window's rows, and about `max_bytes` of text. Those before an error come
+    before it.
+    """
+    waiting: list[Window] = []
+    num_rows = num_bytes = 0
+    error = None
+    while True:
+        try:
+            window = next(windows, None)
+        except Exception as raised:  # what the source raised; raised again below
+            window, error = None, raised
+        size = window.columns[0].nbytes if window else 0
+        if waiting and (
+            window is None
+            or len(window.rows) > FEW_ROWS
+            or num_rows + len(window.rows) > WINDOW_ROWS
+            or num_bytes + size > max_bytes
+            or window.columns[0].type != waiting[0].columns[0].type
+        ):
+            yield waiting
+            waiting, num_rows, num_bytes = [], 0, 0
+        if error:
+            raise error
+        if window is None:
+            return
+        if len(window.rows) > FEW_ROWS:
+            yield [window]
+            continue
+        waiting.append(window)
+        num_rows, num_bytes = num_rows + len(window.rows), num_bytes + size
