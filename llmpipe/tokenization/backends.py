@@ -135,6 +135,7 @@ class GigatokenBackend(FastBackend):
         return holds_young(texts, self._is_normalized) or super().inexact_on(texts)
 
     def _build(self) -> Any:
+        import awkward  # noqa: F401  which it imports at its first call: no growth of its own
         from gigatoken import Tokenizer
 
         return Tokenizer.from_json(self.json)
