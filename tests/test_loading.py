@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -27,6 +28,13 @@ from llmpipe.sources.hub import SAMPLE_TOKENIZERS
 from llmpipe.tokenization.loading import KNOWN_DIGESTS, SHORT_NAMES
 
 pytestmark = pytest.mark.filterwarnings("ignore:tokenizing with transformers:RuntimeWarning")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Each test asks `transformers` anew."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "llmpipe"
 
 
 LABELLED = {"text": ["a"], "label": [0]}
@@ -213,6 +221,43 @@ def test_what_people_pass_is_taken(tmp_path):
         for items in (rows, list(stream)):
             got = [item["input_ids"][: item["attention_mask"].sum()].tolist() for item in items]
             assert got == [row[:7] + row[-1:] if len(row) > 8 else row for row in due]
+
+
+def test_of_all_processes_that_load_a_folder_the_first_asks_transformers(tmp_path):
+    make, config = tools.FAMILIES["WordPiece cased"]
+    folder = tools.folder_of(tmp_path / "own", make(), config)
+    code = (
+        "import sys; from llmpipe import load_tokenizer\n"
+        "tokenizer = load_tokenizer(sys.argv[1])\n"
+        "ids = tokenizer.encode('Hello World').ids.tolist()\n"
+        "print(ids, tokenizer.pad_token_id, 'transformers' in sys.modules)"
+    )
+
+    def asked():
+        command = [sys.executable, "-c", code, str(folder)]
+        environment = {**os.environ, "HF_HOME": str(tmp_path / "home")}
+        options = {"capture_output": True, "text": True, "check": True, "env": environment}
+        *told, was_asked = subprocess.run(command, **options).stdout.split()
+        return told, was_asked == "True"
+
+    cased, was_asked = asked()
+    assert was_asked
+    assert asked() == (cased, False)
+    (kept,) = (tmp_path / "home" / "llmpipe").iterdir()
+    kept.write_text(kept.read_text()[:100])
+    assert asked() == (cased, True), "what is damaged is not taken"
+    config = {**config, "do_lower_case": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    uncased, _ = asked()
+    assert uncased != cased
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, cache):
+    make, config = tools.FAMILIES["word level"]
+    cache.parent.mkdir()
+    cache.write_text("a file where the folder should be")
+    folder = tools.folder_of(tmp_path / "own", make(), config)
+    assert load_tokenizer(folder).encode("Hello").ids.tolist() == make().encode("Hello").ids
 
 
 def test_a_process_that_gets_a_tokenizer_asks_transformers_no_more(tmp_path):

@@ -31,6 +31,11 @@ texts = st.lists(
 )
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session", params=NAMES)
 def tokenizer(request):
     """The labs' two tokenizers: the real ones where there is a mirror, else the sample's."""

@@ -8,8 +8,12 @@ labs' own tokenizers, it is not even imported: `families` knows those.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +92,10 @@ def _of_folder(name: str, origin: str, folder: Path, split_special_tokens: bool)
         contents["model"]["type"] = family.pipeline["model"]["type"]
         named = {"eos": ids.get(family.eos_token), "pad": ids.get(family.pad_token)}
         return _made(name, origin, contents, named, split_special_tokens, folder, digest)
+    verdict = _verdict_file(folder)
+    with contextlib.suppress(OSError, ValueError):  # not kept yet, or damaged
+        contents, named = json.loads(verdict.read_text(encoding="utf-8"))
+        return _made(name, origin, contents, named, split_special_tokens, folder)
     _check_added_tokens(contents, folder / FILES[0])
     from transformers import AutoTokenizer
 
@@ -103,7 +111,34 @@ def _of_folder(name: str, origin: str, folder: Path, split_special_tokens: bool)
             number = number[0] if isinstance(number, list) and number else number
             if getattr(tokenizer, which) is None and isinstance(number, int):
                 setattr(tokenizer, which, tokenizer.check_id(which, number))
+    with contextlib.suppress(OSError):  # a cache that cannot be written: it is asked again
+        _keep(verdict, tokenizer)
     return tokenizer
+
+
+def _verdict_file(folder: Path) -> Path:
+    """Where what `transformers` makes of a folder is kept: by a digest of all that it depends on.
+
+    So only the first process imports it, and ranks that load a tokenizer by its name do not.
+    """
+    from huggingface_hub.constants import HF_HOME
+
+    libraries = [f"{name} {version(name)}" for name in ("transformers", "tokenizers")]
+    found = hashlib.sha256("\n".join([__name__, *libraries]).encode())
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".txt", ".model", ".jinja") and file.is_file():
+            found.update(f"\n{file.name} {file.stat().st_size}\n".encode() + file.read_bytes())
+    return Path(HF_HOME, "llmpipe", f"tokenizer-{found.hexdigest()[:32]}.json")
+
+
+def _keep(verdict: Path, tokenizer: Tokenizer) -> None:
+    """Write the verdict, whole or not at all."""
+    ids = {"eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    sides = {"padding": tokenizer.padding_side, "truncation": tokenizer.truncation_side}
+    verdict.parent.mkdir(parents=True, exist_ok=True)
+    part = verdict.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps([json.loads(tokenizer.reference.json), {**ids, **sides}]))
+    part.replace(verdict)
 
 
 def _taken_over(
