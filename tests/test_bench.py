@@ -36,7 +36,9 @@ STAGES = {
     "lab3": ["first batches", "last batch", "exit"],
     "lab4": ["first batch", "the rest"],
 }
-ALL_LABS = pytest.mark.parametrize("lab", WAYS)
+ALL_LABS = pytest.mark.parametrize(
+    "lab", [pytest.param(lab, marks=pytest.mark.slow) if lab == "lab3" else lab for lab in WAYS]
+)
 
 
 @pytest.fixture(scope="module")

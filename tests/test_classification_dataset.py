@@ -77,6 +77,7 @@ def padded(rows, width):
     return ids, np.arange(width) < np.array([[len(row)] for row in rows])
 
 
+@pytest.mark.slow
 def test_all_of_imdb_equals_transformers_padded_to_max_length(imdb, whole, due, reference):
     compared = 0
     for start in range(0, 25_000, 1000):
@@ -94,6 +95,7 @@ def test_all_of_imdb_equals_transformers_padded_to_max_length(imdb, whole, due, 
     assert np.array_equal(batch["attention_mask"], last["attention_mask"])
 
 
+@pytest.mark.slow
 def test_all_of_imdb_equals_transformers_padded_to_the_longest(imdb, distilbert, due, reference):
     dataset = ClassificationDataset(imdb, distilbert, padding="longest")
     sampler = BucketBatchSampler(dataset.lengths, 100, seed=3)
