@@ -257,4 +257,4 @@ def serve(*folders: str | os.PathLike, **options: object) -> None:
             print("Only this machine reaches it; --host 0.0.0.0 opens it to the whole network.")
         sys.stdout.flush()
         while True:
-            time.sleep(3600)
+            time.sleep(1)  # a signal that comes just before a longer one would wait for its end
