@@ -188,6 +188,10 @@ def test_pictures_come_with_their_numbers_in_text(path):
     assert found
     for cell, _ in found:
         assert any(o.output_type == "stream" and o.text.strip() for o in cell.outputs), cell.source
+        (shown,) = (o for o in cell.outputs if "image/png" in o.get("data", {}))
+        alt = shown.metadata["image/png"]["alt"]  # for whoever cannot see it: the same words
+        assert alt, cell.source
+        assert alt in " ".join(printed(cell).split())
 
 
 @every_notebook

@@ -111,9 +111,8 @@ def _write(file: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
                 except OSError as error:
                     raise _cache_error(file.parent, error) from error
         os.replace(name, file)
-    except BaseException:
-        os.unlink(name)
-        raise
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _cache_error(folder: Path, error: Exception) -> OSError:

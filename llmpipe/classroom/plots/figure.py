@@ -37,7 +37,7 @@ class CaptionedFigure(Figure):
     def _ipython_display_(self) -> None:
         from IPython.display import Image, display
 
-        display(Image(self.png()))
+        display(Image(self.png(), alt=" ".join(self.caption.split())))
         print(self.caption)
 
 
